@@ -1,0 +1,46 @@
+# `make` lists the targets. Each sets up .venv first when it is missing or older than its pins.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench check report
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/.ready  ## run every method on two compiled programs, print the table, draw the figures
+	@echo "demo: every method on two compiled programs, results in runs/tracr (minutes on two cores)"
+	@$(BIN)/edgewise run tracr --out runs/tracr
+	@$(BIN)/edgewise report runs/tracr
+
+test: .venv/.ready  ## run the tests
+	@echo "test: running the tests; what is skipped is listed at the end with the reason"
+	@$(BIN)/pytest
+
+bench: .venv/.ready  ## time the methods
+	@echo "bench: timing the methods; close other programs for steady numbers"
+	@$(BIN)/pytest benchmarks --benchmark-only
+
+check: .venv/.ready  ## check format, lint and types
+	@echo "check: format, lint and types"
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/pyright
+
+report: .venv/.ready  ## draw the tables and figures of results/ again
+	@echo "report: tables and figures of results/ from the stored cells"
+	@$(BIN)/edgewise report results/tracr
+	@$(BIN)/edgewise report results/stories
+
+# The two variables hold the build of the package itself to the pins, too: the first for pip
+# before 25.3, the second from there on.
+.venv/.ready: pyproject.toml constraints.txt
+	@test -x $(BIN)/pip || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Edgewise needs Python 3.11 or newer; '$(PYTHON)' is not that." \
+	    "Name one that is: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "set-up: installing the pinned packages into .venv (minutes the first time)"
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+	  $(BIN)/pip install -qq --disable-pip-version-check -e '.[dev]'
+	@touch $@
