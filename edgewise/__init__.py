@@ -1,0 +1,9 @@
+"""What a circuit of a transformer is, and how good it is."""
+
+from edgewise.circuit import Circuit, EdgeScores
+from edgewise.graph import Graph
+from edgewise.prompts import PromptPairs
+from edgewise.task import Task
+from edgewise.transformer import MaskedTransformer
+
+__all__ = ["Circuit", "EdgeScores", "Graph", "MaskedTransformer", "PromptPairs", "Task"]

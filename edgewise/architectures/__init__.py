@@ -1,0 +1,89 @@
+"""How a model is cut into writers and readers: one file per family, one line here for each."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from edgewise.architectures.gpt2 import GPT2Architecture
+from edgewise.architectures.llama import LlamaArchitecture
+
+
+@runtime_checkable
+class Architecture(Protocol):
+    """The parts of a model between reads of the residual stream and writes to it.
+
+    `batch` holds one axis of prompts, or masks × prompts. Where `x` has a reader axis it holds the
+    inputs of the q of all heads, the k, the v, in that order; of size 1, all of them share it.
+    """
+
+    causal: bool
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_model: int
+    d_head: int
+    mlp_parameters: int
+    """Weights in the matrices of one MLP."""
+    n_outputs: int
+    """Width of the logits: the vocabulary, or 1 for a numerical program."""
+    max_positions: int | None
+    """The longest prompt, if there is a limit."""
+    embeddings: tuple[str, ...]
+
+    def weights(self) -> dict[str, Tensor]:
+        """Every weight by name."""
+        ...
+
+    def embed(self, tokens: Int[Tensor, "batch position"]) -> list[Tensor]:
+        """What each embedding writer adds, `[batch, position, d_model]`, in order."""
+        ...
+
+    def attention(
+        self, layer: int, x: Float[Tensor, "batch position reader d_model"]
+    ) -> Float[Tensor, "batch position head d_model"]:
+        """What each head adds, with its share of the output bias; the norm is applied here."""
+        ...
+
+    def mlp(
+        self, layer: int, x: Float[Tensor, "batch position d_model"]
+    ) -> Float[Tensor, "batch position d_model"]:
+        """What the MLP adds; the norm is applied here."""
+        ...
+
+    def unembed(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
+        """The final norm and the unembedding."""
+        ...
+
+
+ARCHITECTURES: dict[str, Callable[[Any], Architecture]] = {
+    "gpt2": GPT2Architecture,
+    "llama": LlamaArchitecture,
+    "mistral": LlamaArchitecture,
+    "qwen2": LlamaArchitecture,
+}
+
+
+def architecture_of(model: PreTrainedModel) -> Architecture:
+    """The architecture of a loaded Hugging Face model, by its `model_type`.
+
+    Raises ValueError for a type that is not supported, quantised weights, or a bare model without
+    its language-modelling head.
+    """
+    model_type = model.config.model_type
+    if model_type not in ARCHITECTURES:
+        raise ValueError(
+            f"model type {model_type!r} is not supported; supported: {', '.join(ARCHITECTURES)}"
+        )
+    if model.get_output_embeddings() is None:
+        raise ValueError(f"{type(model).__name__} has no language-modelling head")
+    for name, weight in model.named_parameters():
+        if weight.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+            raise ValueError(
+                f"weight {name} is {weight.dtype}: quantised models are not supported, "
+                "load the model in float32, bfloat16 or float16"
+            )
+    return ARCHITECTURES[model_type](model)

@@ -1,0 +1,50 @@
+"""What every architecture's attention shares: projections per reader, outputs per head."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def project(
+    x: Float[Tensor, "batch position reader d_model"],
+    weight: Float[Tensor, "head d_model d_head"],
+    bias: Float[Tensor, "head d_head"] | None,
+) -> Float[Tensor, "projection batch position d_head"]:
+    """Each reader's input times its head's matrix.
+
+    One reader for several heads is shared by all; several readers per head (query heads of one
+    key-value head) each use that head's matrix.
+    """
+    batch, position, readers, d_model = x.shape
+    heads, _, d_head = weight.shape
+    if readers == 1:
+        x = x.expand(batch, position, heads, d_model)
+    elif readers > heads:
+        weight = weight.repeat_interleave(readers // heads, 0)
+        bias = None if bias is None else bias.repeat_interleave(readers // heads, 0)
+    rows = x.flatten(0, 1).transpose(0, 1)
+    y = torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias[:, None], rows, weight)
+    return y.view(-1, batch, position, d_head)
+
+
+def combine(
+    z: Float[Tensor, "head batch position d_head"],
+    weight: Float[Tensor, "head d_head d_model"],
+    bias: Float[Tensor, " d_model"] | None,
+) -> Float[Tensor, "batch position head d_model"]:
+    """Each head's contribution to the residual stream.
+
+    The output bias is shared evenly among the heads, so that it goes with them (Edge Pruning's
+    convention; it matters under zero ablation).
+    """
+    heads, batch, position, _ = z.shape
+    rows = z.flatten(1, 2)
+    y = torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias / heads, rows, weight)
+    return y.view(heads, batch, position, -1).permute(1, 2, 0, 3)
+
+
+def repeat_heads(
+    x: Float[Tensor, "reader batch position d_head"], heads: int
+) -> Float[Tensor, "head batch position d_head"]:
+    """Key or value heads, one for each query head."""
+    return x if len(x) == heads else x.repeat_interleave(heads // len(x), 0)

@@ -1,0 +1,64 @@
+"""GPT-2: learned positions, LayerNorm, one fused matrix for q, k and v."""
+
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor, arange
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import GPT2LMHeadModel
+
+from edgewise.architectures.attention import combine, project
+
+
+class GPT2Architecture:
+    """Views into a `GPT2LMHeadModel`; nothing is copied."""
+
+    causal = True
+    embeddings: tuple[str, ...] = ("tok", "pos")
+
+    def __init__(self, model: GPT2LMHeadModel) -> None:
+        config = model.config
+        if config.add_cross_attention:
+            raise ValueError("add_cross_attention=True: cross-attention is not supported")
+        self._model = model
+        self._layers: list[Any] = list(model.transformer.h)
+        self.n_layers, self.n_heads = config.n_layer, config.n_head
+        self.n_kv_heads = self.n_heads
+        self.d_model, self.d_head = config.n_embd, config.n_embd // config.n_head
+        self.mlp_parameters = 2 * self.d_model * (config.n_inner or 4 * self.d_model)
+        self.n_outputs = config.vocab_size
+        self.max_positions: int | None = config.n_positions
+
+    def weights(self) -> dict[str, Tensor]:
+        return dict(self._model.state_dict())
+
+    def embed(self, tokens: Int[Tensor, "batch position"]) -> list[Tensor]:
+        transformer = self._model.transformer
+        position = transformer.wpe(arange(tokens.shape[1], device=tokens.device))
+        return [transformer.wte(tokens), position.expand(*tokens.shape, -1)]
+
+    def attention(
+        self, layer: int, x: Float[Tensor, "batch position reader d_model"]
+    ) -> Float[Tensor, "batch position head d_model"]:
+        block = self._layers[layer]
+        fused, output = block.attn.c_attn, block.attn.c_proj
+        heads, d_head = self.n_heads, self.d_head
+        weight = fused.weight.view(-1, 3 * heads, d_head).transpose(0, 1)
+        qkv = project(block.ln_1(x), weight, fused.bias.view(-1, d_head))
+        q, k, v = qkv.view(3, heads, *qkv.shape[1:])
+        z = scaled_dot_product_attention(q, k, v, is_causal=True, scale=self._scale(layer))
+        return combine(z, output.weight.view(heads, d_head, -1), output.bias)
+
+    def _scale(self, layer: int) -> float:
+        config = self._model.config
+        scale = self.d_head**-0.5 if config.scale_attn_weights else 1.0
+        return scale / (layer + 1) if config.scale_attn_by_inverse_layer_idx else scale
+
+    def mlp(
+        self, layer: int, x: Float[Tensor, "batch position d_model"]
+    ) -> Float[Tensor, "batch position d_model"]:
+        block = self._layers[layer]
+        return block.mlp.c_proj(block.mlp.act(block.mlp.c_fc(block.ln_2(x))))
+
+    def unembed(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
+        return self._model.lm_head(self._model.transformer.ln_f(x))

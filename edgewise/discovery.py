@@ -1,0 +1,141 @@
+"""A discovery is timed, counted and can be interrupted: the meter and the checkpoint.
+
+Peak memory of a process on a CPU is the kernel's high-water mark of resident memory, reset before
+the discovery where the system allows it; on an accelerator it is the allocator's own peak.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from edgewise.transformer import MaskedTransformer
+
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+class Unsupported(ValueError):
+    """A method cannot run this task, and why."""
+
+
+class Meter:
+    """Seconds, matrix-product operations and peak memory of one discovery, over all its parts."""
+
+    def __init__(self, model: MaskedTransformer) -> None:
+        self._model = model
+        self._seconds = 0.0
+        self._flops = 0
+        self._peak_bytes = 0
+        self._started: float | None = None
+        self._flops_before = 0
+        self.memory_source = ""
+
+    @contextmanager
+    def run(self) -> Iterator[None]:
+        """Time the block; what a checkpoint restores inside it is added."""
+        self.memory_source = _reset_peak_memory(self._model.device)
+        self._flops_before, self._started = self._model.flops, time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds, self._flops = self.seconds, self.flops
+            self._peak_bytes, self._started = self.peak_bytes, None
+
+    @property
+    def seconds(self) -> float:
+        _synchronize(self._model.device)
+        running = 0.0 if self._started is None else time.perf_counter() - self._started
+        return self._seconds + running
+
+    @property
+    def flops(self) -> int:
+        running = 0 if self._started is None else self._model.flops - self._flops_before
+        return self._flops + running
+
+    @property
+    def peak_bytes(self) -> int:
+        now = 0 if self._started is None else _peak_memory(self._model.device)
+        return max(self._peak_bytes, now)
+
+    def state(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "flops": self.flops, "peak_bytes": self.peak_bytes}
+
+    def add(self, state: Mapping[str, Any]) -> None:
+        """Count what an interrupted run had used up to its checkpoint."""
+        self._seconds += state["seconds"]
+        self._flops += state["flops"]
+        self._peak_bytes = max(self._peak_bytes, state["peak_bytes"])
+
+
+class Checkpoint:
+    """One safetensors file, replaced whole, from which an interrupted discovery goes on.
+
+    The meter's readings travel with it, so that time and work between a checkpoint and a kill,
+    which are done again, are counted once.
+    """
+
+    def __init__(self, path: Path, meter: Meter, *, every_seconds: float = 60.0) -> None:
+        self.path, self._meter, self._every = path, meter, every_seconds
+        self._last = time.monotonic()
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The tensors and the state last saved, or None; the meter goes on from its readings."""
+        if not self.path.exists():
+            return None
+        with safe_open(self.path, framework="pt") as file:
+            header = json.loads(file.metadata()["edgewise"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        self._meter.add(header["meter"])
+        return tensors, header["state"]
+
+    def due(self) -> bool:
+        return time.monotonic() - self._last >= self._every
+
+    def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        header = json.dumps({"state": dict(state), "meter": self._meter.state()})
+        temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(contiguous, temporary, metadata={"edgewise": header})
+        temporary.replace(self.path)
+        self._last = time.monotonic()
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def _synchronize(device: torch.device) -> None:
+    torch.get_device_module(device).synchronize()
+
+
+def _reset_peak_memory(device: torch.device) -> str:
+    """Start a new peak; says where the reading comes from."""
+    module = torch.get_device_module(device)
+    if hasattr(module, "reset_peak_memory_stats"):
+        module.reset_peak_memory_stats(device)
+        return "peak of the accelerator's allocator"
+    try:
+        _RESET.write_text("5")
+        return "peak resident memory, reset before the discovery"
+    except OSError:
+        return "resident memory after the discovery: this system does not reset its peak"
+
+
+def _peak_memory(device: torch.device) -> int:
+    module = torch.get_device_module(device)
+    if hasattr(module, "max_memory_allocated"):
+        return module.max_memory_allocated(device)
+    if os.access(_RESET, os.W_OK):
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return psutil.Process().memory_info().rss

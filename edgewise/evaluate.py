@@ -1,0 +1,87 @@
+"""How faithful circuits are on prompt pairs, and how close they are to a true circuit.
+
+All circuits are evaluated in the same pass over the prompts: the full and the corrupted run are
+shared, and as many masks as fit `BUFFER_BYTES` go through the model at once.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from edgewise.circuit import Circuit
+from edgewise.graph import Ablation
+from edgewise.metrics import Metric
+from edgewise.progress import track
+from edgewise.prompts import PromptPairs
+from edgewise.reference import Reference
+from edgewise.transformer import MaskedTransformer
+
+BUFFER_BYTES = 512 * 2**20
+
+
+@torch.no_grad()
+def evaluate(
+    model: MaskedTransformer,
+    pairs: PromptPairs,
+    circuits: Sequence[Circuit],
+    *,
+    metrics: Mapping[str, Metric],
+    ablation: Ablation,
+    mean_over: PromptPairs | None = None,
+) -> dict[str, Float[Tensor, "circuit prompt"]]:
+    """Every metric of every circuit on every prompt, in the prompts' own order.
+
+    `mean_over` gives the prompts whose mean is carried under mean ablation (default: `pairs`).
+    Raises ValueError for a circuit of another graph.
+    """
+    for circuit in circuits:
+        if circuit.graph != model.graph:
+            raise ValueError(
+                f"a circuit of a graph with {circuit.graph.convention}; the model has "
+                f"{model.graph.convention}"
+            )
+    masks = torch.stack([circuit.mask for circuit in circuits]).to(model.device)
+    reference = Reference(model, pairs, ablation, budget_bytes=0, mean_over=mean_over)
+    values = {name: torch.empty(len(circuits), len(pairs)) for name in metrics}
+    per_token = len(model.graph.writers) * model.architecture.d_model * model.dtype.itemsize
+    for index in track(reference.batches(), "evaluating"):
+        batch = reference.batch(index)
+        at_once = max(1, BUFFER_BYTES // (per_token * batch.pairs.clean.numel()))
+        for start in range(0, len(masks), at_once):
+            some = masks[start : start + at_once]
+            logits = model(batch.pairs.clean, some, batch.ablated, batch.pairs.targets)
+            for name, metric in metrics.items():
+                result = metric(logits, batch.full_logits, batch.pairs)
+                values[name][start : start + at_once, index.cpu()] = result.float().cpu()
+    return values
+
+
+class Comparison(TypedDict):
+    """A circuit against the nearest of a program's true circuits."""
+
+    precision: float
+    recall: float
+    missing: int
+    extra: int
+    exact: bool
+
+
+def compare_with_truth(
+    circuit: Circuit, truths: Sequence[Bool[Tensor, "reader writer"]]
+) -> Comparison:
+    """Precision and recall of the circuit's edges; the nearest truth has the fewest differences."""
+    if not truths:
+        raise ValueError("no true circuit to compare with")
+    truth = min(truths, key=lambda truth: int((truth ^ circuit.mask).sum()))
+    hits = int((truth & circuit.mask).sum())
+    missing, extra = int(truth.sum()) - hits, circuit.n_edges - hits
+    return Comparison(
+        precision=hits / circuit.n_edges if circuit.n_edges else 1.0,
+        recall=hits / int(truth.sum()),
+        missing=missing,
+        extra=extra,
+        exact=missing == extra == 0,
+    )

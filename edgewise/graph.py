@@ -1,0 +1,180 @@
+"""The computational graph of a transformer, edge by edge: an index table and one boolean matrix.
+
+Writers add to the residual stream, readers read it; an edge is a (writer, reader) pair in which the
+writer comes before the reader. The order is fixed: writers are the embedding tables, then per layer
+the heads and the MLP; readers are, per layer, the q of all heads, the k, the v, the MLP, and `out`
+last. So every reader's legal writers are a prefix of the writers, and a model runs as a short list
+of blocks (attention, MLP, attention, ..., out), each of which reads a prefix and writes a slice.
+"""
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+Ablation = Literal["interchange", "zero", "mean"]
+Kind = Literal["attention", "mlp", "out"]
+ABLATIONS: tuple[Ablation, ...] = ("interchange", "zero", "mean")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One step of the forward pass: `readers` read writers `[:n_legal]`, `writers` are added."""
+
+    kind: Kind
+    layer: int
+    readers: slice
+    writers: slice
+    n_legal: int
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All edges of a model with `n_layers` layers of one attention block and one MLP.
+
+    `embeddings` names the embedding writers. `n_kv_heads` is set when the k and v readers are per
+    key-value head (`a3.kv1.k`) and None when they are per query head (`a3.h5.k`).
+    """
+
+    n_layers: int
+    n_heads: int
+    embeddings: tuple[str, ...] = ("tok", "pos")
+    n_kv_heads: int | None = None
+
+    @property
+    def n_kv_readers(self) -> int:
+        """How many k readers (and as many v readers) a layer has."""
+        return self.n_kv_heads or self.n_heads
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        blocks: list[Block] = []
+        reader, writer = 0, len(self.embeddings)
+        for layer in range(self.n_layers):
+            sizes: dict[Kind, tuple[int, int]] = {
+                "attention": (self.n_heads + 2 * self.n_kv_readers, self.n_heads),
+                "mlp": (1, 1),
+            }
+            for kind, (n_readers, n_writers) in sizes.items():
+                readers, writers = (
+                    slice(reader, reader + n_readers),
+                    slice(writer, writer + n_writers),
+                )
+                blocks.append(Block(kind, layer, readers, writers, n_legal=writer))
+                reader, writer = readers.stop, writers.stop
+        out = Block(
+            "out", self.n_layers, slice(reader, reader + 1), slice(writer, writer), n_legal=writer
+        )
+        return (*blocks, out)
+
+    @cached_property
+    def writers(self) -> tuple[str, ...]:
+        layers = (
+            [*(f"a{layer}.h{head}" for head in range(self.n_heads)), f"m{layer}"]
+            for layer in range(self.n_layers)
+        )
+        return (*self.embeddings, *(name for layer in layers for name in layer))
+
+    @cached_property
+    def readers(self) -> tuple[str, ...]:
+        kv = "h" if self.n_kv_heads is None else "kv"
+        names: list[str] = []
+        for layer in range(self.n_layers):
+            names += [f"a{layer}.h{head}.q" for head in range(self.n_heads)]
+            names += [f"a{layer}.{kv}{head}.{r}" for r in "kv" for head in range(self.n_kv_readers)]
+            names.append(f"m{layer}")
+        return (*names, "out")
+
+    @cached_property
+    def legal(self) -> Bool[Tensor, "reader writer"]:
+        """True where the writer comes before the reader."""
+        legal = torch.zeros(len(self.readers), len(self.writers), dtype=torch.bool)
+        for block in self.blocks:
+            legal[block.readers, : block.n_legal] = True
+        return legal
+
+    @cached_property
+    def feeds(self) -> Bool[Tensor, "reader writer"]:
+        """True where the reader is an input of the component that the writer is the output of."""
+        feeds = torch.zeros_like(self.legal)
+        heads = torch.arange(self.n_heads)
+        shared = heads // (self.n_heads // self.n_kv_readers)  # the k and v reader of each head
+        for block in self.blocks:
+            if block.kind == "mlp":
+                feeds[block.readers, block.writers] = True
+            elif block.kind == "attention":
+                keys = self.n_heads + shared
+                for reader in (heads, keys, keys + self.n_kv_readers):
+                    feeds[block.readers.start + reader, block.writers.start + heads] = True
+        return feeds
+
+    @cached_property
+    def n_edges(self) -> int:
+        return int(self.legal.sum())
+
+    def live(
+        self, mask: Bool[Tensor, "*circuits reader writer"], ablation: Ablation
+    ) -> Bool[Tensor, "*circuits reader writer"]:
+        """The live edges of `mask`: those that can change a logit.
+
+        An edge is live if its reader can reach `out` along edges of the circuit and, under
+        interchange, if its writer is reached from the token embedding: elsewhere a writer gives the
+        same output with and without ablation. Under zero and mean ablation a component without
+        inputs still emits a constant, so only the first half holds.
+        """
+        legal, feeds = self.legal.to(mask.device), self.feeds.to(mask.device)
+        live = mask & legal
+        reaches_out = torch.zeros(mask.shape[:-1], dtype=torch.bool, device=mask.device)
+        reaches_out[..., -1] = True
+        for block in reversed(self.blocks[:-1]):
+            useful = (live[..., :, block.writers] & reaches_out[..., :, None]).any(-2)
+            inputs = feeds[block.readers, block.writers]
+            reaches_out[..., block.readers] = (useful[..., None, :] & inputs).any(-1)
+        live = live & reaches_out[..., :, None]
+        if ablation != "interchange":
+            return live
+        reached = torch.zeros(
+            *mask.shape[:-2], len(self.writers), dtype=torch.bool, device=mask.device
+        )
+        reached[..., 0] = True  # `tok`; positions are the same in both prompts, so `pos` stays out
+        for block in self.blocks[:-1]:
+            fed = (live[..., block.readers, :] & reached[..., None, :]).any(-1)
+            inputs = feeds[block.readers, block.writers]
+            reached[..., block.writers] = (fed[..., :, None] & inputs).any(-2)
+        return live & reached[..., None, :]
+
+    def edge_names(self, mask: Bool[Tensor, "reader writer"]) -> list[str]:
+        """The edges of `mask` as `writer->reader`, in the order of the readers."""
+        return [f"{self.writers[w]}->{self.readers[r]}" for r, w in mask.nonzero().tolist()]
+
+    def mask_of(self, edges: list[str]) -> Bool[Tensor, "reader writer"]:
+        """The mask of edges given by name. Raises ValueError for one that the graph lacks."""
+        mask = torch.zeros_like(self.legal)
+        for edge in edges:
+            writer, arrow, reader = edge.partition("->")
+            if not arrow or writer not in self.writers or reader not in self.readers:
+                raise ValueError(
+                    f"no edge {edge!r} in this graph; expected writer->reader, such as "
+                    f"{self.writers[0]}->{self.readers[0]}"
+                )
+            index = self.readers.index(reader), self.writers.index(writer)
+            if not self.legal[index]:
+                raise ValueError(f"no edge {edge!r} in this graph: {writer} comes after {reader}")
+            mask[index] = True
+        return mask
+
+    @property
+    def convention(self) -> str:
+        """The choices that fix the number of edges, in words, for captions and file headers."""
+        kv = "query head" if self.n_kv_heads is None else "key-value head"
+        return f"{self.n_edges:,} edges ({'+'.join(self.embeddings)} embeddings, k and v per {kv})"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "Graph":
+        return cls(**{**fields, "embeddings": tuple(fields["embeddings"])})

@@ -1,0 +1,20 @@
+"""Progress bars: one helper, so that every long loop looks the same and all can be silenced."""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+def track(
+    items: Iterable[T], label: str, *, total: int | None = None, done: int = 0
+) -> Iterable[T]:
+    """Iterate with a bar on the terminal; silent elsewhere, or when TQDM_DISABLE=1 is set.
+
+    `done` is how many items an earlier run has finished already.
+    """
+    return tqdm(
+        items, desc=label, total=total, initial=done, leave=False, disable=None, dynamic_ncols=True
+    )

@@ -1,0 +1,73 @@
+"""Pairs of a clean and a corrupted prompt, the scored positions, and what is right there."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Int, Num
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class PromptPairs:
+    """Prompts as token ids, right-padded to one width; `lengths` says where each ends.
+
+    A prompt and its corrupted twin have the same length. `targets` are the positions whose
+    predictions count; `answers` are the token ids (or, for a numerical task, the values) expected
+    there, and `distractors` the token ids that the answer is compared with, where a task has them.
+    """
+
+    clean: Int[Tensor, "prompt position"]
+    corrupted: Int[Tensor, "prompt position"]
+    lengths: Int[Tensor, " prompt"]
+    targets: Int[Tensor, "prompt target"]
+    answers: Num[Tensor, "prompt target"]
+    distractors: Int[Tensor, "prompt target"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.clean.shape != self.corrupted.shape:
+            raise ValueError(
+                f"clean prompts are {tuple(self.clean.shape)} and corrupted ones "
+                f"{tuple(self.corrupted.shape)}; expected equal shapes"
+            )
+        if len(self) == 0:
+            raise ValueError("no prompts; expected at least one pair")
+        if bool(((self.targets < 0) | (self.targets >= self.lengths[:, None])).any()):
+            raise ValueError("a target position lies outside its prompt")
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    def __getitem__(self, index: Int[Tensor, " batch"] | slice) -> "PromptPairs":
+        """The pairs at `index`, cut to the longest of them."""
+        width = int(self.lengths[index].max())
+        chosen = {
+            field.name: None if (value := getattr(self, field.name)) is None else value[index]
+            for field in fields(self)
+        }
+        pairs = replace(self, **chosen)
+        return replace(pairs, clean=pairs.clean[:, :width], corrupted=pairs.corrupted[:, :width])
+
+    def to(self, device: torch.device) -> "PromptPairs":
+        moved = {
+            field.name: None if (value := getattr(self, field.name)) is None else value.to(device)
+            for field in fields(self)
+        }
+        return replace(self, **moved)
+
+    def batches(self, max_tokens: int) -> Iterator[Int[Tensor, " batch"]]:
+        """Indices of all pairs, sorted by length, in batches of at most `max_tokens` padded tokens.
+
+        A batch holds at least one pair. Causal models are exact under right padding, so sorting
+        costs nothing and wastes the least.
+        """
+        order = torch.sort(self.lengths, stable=True).indices
+        start = 0
+        while start < len(order):
+            stop = start + 1
+            while stop < len(order) and max_tokens >= (stop + 1 - start) * int(
+                self.lengths[order[stop]]
+            ):
+                stop += 1
+            yield order[start:stop]
+            start = stop

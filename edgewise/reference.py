@@ -1,0 +1,134 @@
+"""What a masked pass is compared with: ablated activations and the full model's target logits.
+
+Neither depends on the mask. Both are computed once per prompt and kept while a memory budget
+allows; prompts beyond it are run again each time they are drawn.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from edgewise.graph import Ablation
+from edgewise.prompts import PromptPairs
+from edgewise.transformer import MaskedTransformer
+
+BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Prompt pairs with all that a masked pass on them needs."""
+
+    pairs: PromptPairs
+    ablated: Float[Tensor, "*batch_position writer d_model"] | None
+    full_logits: Float[Tensor, "batch target vocab"]
+
+
+class Reference:
+    """Ablated activations and full logits for any batch of `pairs`.
+
+    At most `budget_bytes` of per-prompt activations and logits are kept. A mean is taken over the
+    corrupted prompts of `mean_over` (default: of `pairs`), per position, pads left out.
+    """
+
+    def __init__(
+        self,
+        model: MaskedTransformer,
+        pairs: PromptPairs,
+        ablation: Ablation,
+        *,
+        budget_bytes: int = 2 * 2**30,
+        mean_over: PromptPairs | None = None,
+    ) -> None:
+        if not model.causal and bool((pairs.lengths != pairs.lengths[0]).any()):
+            raise ValueError(f"{model.id} is not causal: all prompts must have the same length")
+        self.model, self.ablation = model, ablation
+        self.pairs = pairs.to(model.device)
+        self._mean = (
+            mean_activations(model, mean_over or pairs, width=pairs.clean.shape[1])
+            if ablation == "mean"
+            else None
+        )
+        position = pairs.clean.shape[1]
+        logits = (pairs.targets.shape[1], model.architecture.n_outputs)
+        activations = (position, len(model.graph.writers), model.architecture.d_model)
+        size = logits[0] * logits[1]
+        if ablation == "interchange":
+            size += activations[0] * activations[1] * activations[2]
+        self.n_kept = min(len(pairs), budget_bytes // (size * model.dtype.itemsize))
+        like = torch.empty(0, dtype=model.dtype, device=model.device)
+        self._logits = like.new_empty(self.n_kept, *logits)
+        self._ablated = (
+            like.new_empty(self.n_kept, *activations) if ablation == "interchange" else None
+        )
+        self._filled = torch.zeros(self.n_kept, dtype=torch.bool, device=model.device)
+
+    def batch(self, index: Int[Tensor, " batch"]) -> Batch:
+        """The pairs at `index`, padded to the longest of them, with their references."""
+        index = index.to(self.model.device)
+        keep = index < self.n_kept
+        missing = index[keep][~self._filled[index[keep]]]
+        if len(missing):
+            self._fill(missing)
+        pairs = self.pairs[index]
+        if bool(keep.all()):
+            return Batch(
+                pairs, self._kept_ablated(index, pairs.clean.shape[1]), self._logits[index]
+            )
+        ablated, logits = self._run(pairs)
+        return Batch(pairs, ablated, logits)
+
+    def batches(self, max_tokens: int = BATCH_TOKENS) -> list[Int[Tensor, " batch"]]:
+        """Indices of all pairs, in length-sorted batches."""
+        return list(self.pairs.batches(max_tokens))
+
+    def _kept_ablated(self, index: Tensor, width: int) -> Tensor | None:
+        if self._ablated is not None:
+            return self._ablated[index, :width]
+        return None if self._mean is None else self._mean[:width]
+
+    def _fill(self, index: Tensor) -> None:
+        chosen = self.pairs[index]
+        for part in chosen.batches(BATCH_TOKENS):
+            pairs = chosen[part]
+            ablated, self._logits[index[part]] = self._run(pairs)
+            if self._ablated is not None:
+                assert ablated is not None
+                self._ablated[index[part], : ablated.shape[1]] = ablated
+        self._filled[index] = True
+
+    @torch.no_grad()
+    def _run(self, pairs: PromptPairs) -> tuple[Tensor | None, Tensor]:
+        width = pairs.clean.shape[1]
+        logits = self.model(pairs.clean, targets=pairs.targets)
+        if self.ablation == "interchange":
+            return self.model.activations(pairs.corrupted), logits
+        return None if self._mean is None else self._mean[:width], logits
+
+
+def mean_activations(
+    model: MaskedTransformer, pairs: PromptPairs, *, width: int | None = None
+) -> Float[Tensor, "position writer d_model"]:
+    """Every writer's mean output on the corrupted prompts, per position, over those that reach it.
+
+    Positions beyond the longest prompt, up to `width`, are zero.
+    """
+    pairs = pairs.to(model.device)
+    width = max(width or 0, pairs.clean.shape[1])
+    total = torch.zeros(
+        width,
+        len(model.graph.writers),
+        model.architecture.d_model,
+        dtype=torch.float64,
+        device=model.device,
+    )
+    for index in pairs.batches(BATCH_TOKENS):
+        batch = pairs[index]
+        position = torch.arange(batch.clean.shape[1], device=model.device)
+        real = position < batch.lengths[:, None]
+        activations = model.activations(batch.corrupted) * real[..., None, None]
+        total[: len(position)] += activations.sum(0, dtype=torch.float64)
+    reached = (torch.arange(width, device=model.device) < pairs.lengths[:, None]).sum(0)
+    return (total / reached.clamp(min=1)[:, None, None]).to(model.dtype)

@@ -1,0 +1,45 @@
+"""A task: what a circuit is asked to reproduce, and how that is measured."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from edgewise.graph import ABLATIONS, Ablation
+from edgewise.metrics import Metric
+from edgewise.prompts import PromptPairs
+
+Loss = Callable[
+    [Float[Tensor, "*mask batch target vocab"], Float[Tensor, "batch target vocab"], PromptPairs],
+    Float[Tensor, "*mask batch"],
+]
+"""(the circuit's logits, the full model's, the pairs) -> one value per example, to be minimised."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Prompt pairs for discovery (train, validation) and for evaluation (test), losses and metrics.
+
+    `training_loss` is what a mask is trained on and what ACDC watches; `attribution_loss` is
+    differentiated at the full model, where the KL's gradient vanishes, so a score from it is
+    positive when removal hurts. `true_circuits` maps an ablation to the list of all minimal
+    circuits, where they are known. `version` is raised whenever one of the numbers could move.
+    """
+
+    name: str
+    version: int
+    train: PromptPairs
+    validation: PromptPairs
+    test: PromptPairs
+    training_loss: Loss
+    attribution_loss: Loss
+    metrics: Mapping[str, Metric]
+    ablation: Ablation = "interchange"
+    true_circuits: Mapping[Ablation, list[Bool[Tensor, "reader writer"]]] = field(
+        default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        if self.ablation not in ABLATIONS:
+            raise ValueError(f"ablation {self.ablation!r}; expected one of {', '.join(ABLATIONS)}")

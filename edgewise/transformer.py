@@ -1,0 +1,282 @@
+"""A transformer's forward pass whose every edge can be masked.
+
+For reader r: input_r = Σ_w ablated_w + Σ_w mask[r, w] · (clean_w − ablated_w) over its legal
+writers, then the layer's own norm, per reader. `clean_w` is what writer w produced in this masked
+pass. A mask of ones is the unmodified model; a mask of zeros under interchange ablation is the
+model on the corrupted prompt. Cost: one forward pass plus 2 · d_model · edges operations per token.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from edgewise import flops
+from edgewise.architectures import ARCHITECTURES, Architecture, architecture_of
+from edgewise.graph import Block, Graph
+from edgewise.writers import WriterBuffer
+
+Mask = Float[Tensor, "*mask reader writer"] | Bool[Tensor, "*mask reader writer"]
+Logits = Float[Tensor, "*mask batch target vocab"] | Float[Tensor, "*mask batch vocab"]
+
+
+class MaskedTransformer:
+    """A loaded model, its graph, and the masked pass over it.
+
+    `embeddings="joint"` makes one writer of all embedding tables; `kv_heads="key-value"` gives a
+    grouped-query model one k and one v reader per key-value head instead of per query head. The
+    model's parameters are frozen in place: only masks take gradients.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | Architecture,
+        *,
+        embeddings: Literal["separate", "joint"] = "separate",
+        kv_heads: Literal["query", "key-value"] = "query",
+        id: str | None = None,
+    ) -> None:
+        if embeddings not in ("separate", "joint"):
+            raise ValueError(f"embeddings={embeddings!r}; expected 'separate' or 'joint'")
+        if kv_heads not in ("query", "key-value"):
+            raise ValueError(f"kv_heads={kv_heads!r}; expected 'query' or 'key-value'")
+        if isinstance(model, PreTrainedModel):
+            id = id or model.config.name_or_path
+            model = architecture_of(model.eval().requires_grad_(False))
+        self.architecture = model
+        self.id = id or "unnamed"
+        grouped = kv_heads == "key-value" and model.n_kv_heads < model.n_heads
+        self.graph = Graph(
+            model.n_layers,
+            model.n_heads,
+            ("embed",) if embeddings == "joint" and len(model.embeddings) > 1 else model.embeddings,
+            model.n_kv_heads if grouped else None,
+        )
+        weight = next(iter(model.weights().values()))
+        self.device, self.dtype = weight.device, weight.dtype
+        self.flops = 0
+        """Matrix-product operations executed so far, forward and backward."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        id_or_folder: str | Path,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+        embeddings: Literal["separate", "joint"] = "separate",
+        kv_heads: Literal["query", "key-value"] = "query",
+    ) -> "MaskedTransformer":
+        """Load a Hugging Face model by hub id or folder.
+
+        Raises ValueError for an architecture that is not supported, before any weight is read, and
+        OSError where the model is neither on disk nor to be had.
+        """
+        config = AutoConfig.from_pretrained(id_or_folder)
+        if config.model_type not in ARCHITECTURES:
+            raise ValueError(
+                f"model type {config.model_type!r} of {id_or_folder} is not supported; "
+                f"supported: {', '.join(ARCHITECTURES)}"
+            )
+        model: Any = AutoModelForCausalLM.from_pretrained(id_or_folder, dtype=dtype)
+        return cls(model.to(device), embeddings=embeddings, kv_heads=kv_heads, id=str(id_or_folder))
+
+    @classmethod
+    def from_tracr(cls, program: Any, **options: Any) -> "MaskedTransformer":
+        """Compile a RASP program and wrap it; options as in `TracrArchitecture.compile`."""
+        from edgewise.architectures.tracr import TracrArchitecture  # pulls in jax
+
+        return cls(TracrArchitecture.compile(program, **options), id=f"tracr/{program.label}")
+
+    @cached_property
+    def weight_hash(self) -> str:
+        """SHA-256 of all weights and their names, in hexadecimal."""
+        digest = hashlib.sha256()
+        for name, weight in sorted(self.architecture.weights().items()):
+            digest.update(name.encode())
+            digest.update(
+                weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+            )
+        return digest.hexdigest()
+
+    @property
+    def causal(self) -> bool:
+        """Whether right padding is harmless. Otherwise all prompts must have equal lengths."""
+        return self.architecture.causal
+
+    def forward_flops(self, lengths: Int[Tensor, " prompt"]) -> int:
+        """Operations of one Hugging Face forward pass of prompts of these lengths."""
+        return flops.forward_flops(self.architecture, self.graph.blocks, lengths)
+
+    def __call__(
+        self,
+        tokens: Int[Tensor, "batch position"],
+        mask: Mask | None = None,
+        ablated: Float[Tensor, "*batch_position writer d_model"] | None = None,
+        targets: Int[Tensor, "batch *target"] | None = None,
+    ) -> Logits:
+        """Logits `[batch, position, vocab]`, with the mask's leading axis in front if it has one.
+
+        `mask=None` is the full model. `ablated` is what removed edges carry, as `activations` gives
+        it, `[position, writer, d_model]` for a mean, None for zero ablation. `targets` restricts
+        the logits to those positions. Entries of the mask outside `graph.legal` are ignored.
+        """
+        if mask is None:
+            return self._full_pass(tokens, targets, record=None)
+        n_masks = len(mask) if mask.ndim == 3 else 1
+        return self.run(self.buffer(tokens, ablated, n_masks=n_masks), mask, targets)
+
+    @torch.no_grad()
+    def activations(
+        self, tokens: Int[Tensor, "batch position"]
+    ) -> Float[Tensor, "batch position writer d_model"]:
+        """Every writer's output in the full model."""
+        shape = (*tokens.shape, len(self.graph.writers), self.architecture.d_model)
+        record = torch.empty(shape, dtype=self.dtype, device=self.device)
+        self._full_pass(tokens, None, record=record)
+        return record
+
+    def buffer(
+        self,
+        tokens: Int[Tensor, "batch position"],
+        ablated: Float[Tensor, "*batch_position writer d_model"] | None,
+        *,
+        n_masks: int = 1,
+    ) -> WriterBuffer:
+        """An empty buffer for masked runs on these prompts, to be run again from any block."""
+        tokens = self._checked(tokens)
+        shape = [*tokens.shape, len(self.graph.writers), self.architecture.d_model]
+        if ablated is not None and list(ablated.shape) not in (shape, shape[1:], [1, *shape[1:]]):
+            raise ValueError(
+                f"ablated activations of shape {tuple(ablated.shape)}; expected [batch, position, "
+                f"writer, d_model] = {shape}, or one for all prompts, without the first axis"
+            )
+        return WriterBuffer(
+            self.graph,
+            tokens,
+            None if ablated is None else ablated.to(self.device, self.dtype),
+            n_masks=n_masks,
+            d_model=self.architecture.d_model,
+            dtype=self.dtype,
+        )
+
+    def run(
+        self,
+        buffer: WriterBuffer,
+        mask: Mask,
+        targets: Int[Tensor, "batch *target"] | None = None,
+        *,
+        start: int = 0,
+    ) -> Logits:
+        """The masked pass from block `start` of `graph.blocks` on.
+
+        Writers below it keep what the buffer's last run left there: for a mask that is all ones
+        below `start`, the full model's outputs.
+        """
+        if mask.shape[-2:] != self.graph.legal.shape or mask.ndim not in (2, 3):
+            raise ValueError(
+                f"mask of shape {tuple(mask.shape)}; expected [reader, writer] = "
+                f"{list(self.graph.legal.shape)}, with at most one axis of masks in front"
+            )
+        masks = mask.to(self.device, self.dtype).view(-1, *self.graph.legal.shape)
+        assert len(masks) == buffer.n_masks
+        batch, position = buffer.tokens.shape
+        if start == 0:
+            for writer, output in enumerate(self._embed(buffer.tokens)):
+                buffer.write(slice(writer, writer + 1), output[:, :, None])
+        for index, block in enumerate(self.graph.blocks[start:-1], start):
+            count_backward = self._count(block, len(masks) * batch, position)
+            inputs = buffer.read(masks, block, index, on_backward=count_backward)
+            outputs = self._outputs(block, inputs.view(-1, position, *inputs.shape[2:]))
+            buffer.write(block.writers, outputs)
+        rows, shape = _rows(buffer.tokens, targets)
+        count_backward = self._count(self.graph.blocks[-1], len(masks), math.prod(shape))
+        inputs = buffer.read(masks, self.graph.blocks[-1], -1, rows, count_backward)
+        buffer.end_run()
+        logits = self.architecture.unembed(inputs.view(len(masks), *shape, -1))
+        return logits if mask.ndim == 3 else logits[0]
+
+    def _full_pass(
+        self,
+        tokens: Int[Tensor, "batch position"],
+        targets: Int[Tensor, "batch *target"] | None,
+        record: Float[Tensor, "batch position writer d_model"] | None,
+    ) -> Float[Tensor, "... vocab"]:
+        """The unmodified model, each writer's output stored in `record` if there is one."""
+        tokens = self._checked(tokens)
+        batch, position = tokens.shape
+        embedded = torch.stack(self._embed(tokens), 2)
+        residual = embedded.sum(2)
+        if record is not None:
+            record[:, :, : embedded.shape[2]] = embedded
+        for block in self.graph.blocks[:-1]:
+            outputs = self._outputs(block, residual[:, :, None])
+            residual = residual + outputs.sum(2)
+            if record is not None:
+                record[:, :, block.writers] = outputs
+            self.flops += flops.block_flops(self.architecture, block, batch, position)
+        if record is not None:
+            return residual.new_empty(0)
+        rows, shape = _rows(tokens, targets)
+        residual = residual.flatten(0, 1)
+        residual = residual if rows is None else residual[rows]
+        self.flops += flops.block_flops(self.architecture, self.graph.blocks[-1], 1, len(residual))
+        return self.architecture.unembed(residual.view(*shape, -1))
+
+    def _checked(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
+        limit = self.architecture.max_positions
+        if tokens.ndim != 2:
+            raise ValueError(f"tokens of shape {tuple(tokens.shape)}; expected [batch, position]")
+        if limit is not None and tokens.shape[1] > limit:
+            raise ValueError(f"prompts of {tokens.shape[1]} tokens; {self.id} takes up to {limit}")
+        return tokens.to(self.device)
+
+    def _embed(self, tokens: Int[Tensor, "batch position"]) -> list[Tensor]:
+        outputs = self.architecture.embed(tokens)
+        return [sum(outputs[1:], outputs[0])] if len(self.graph.embeddings) == 1 else outputs
+
+    def _outputs(
+        self, block: Block, inputs: Float[Tensor, "batch position reader d_model"]
+    ) -> Float[Tensor, "batch position writer d_model"]:
+        if block.kind == "attention":
+            return self.architecture.attention(block.layer, inputs)
+        return self.architecture.mlp(block.layer, inputs.squeeze(2))[:, :, None]
+
+    def _count(self, block: Block, batch: int, position: int) -> Callable[[], None]:
+        """Count a masked block's forward pass; the function returned counts its backward pass."""
+        read = flops.read_flops(self.architecture, block, batch * position)
+        shape = (self.architecture, block, batch, position, self.graph.n_kv_readers)
+        self.flops += read + flops.block_flops(*shape)
+
+        def count_backward() -> None:
+            self.flops += 2 * read + flops.block_flops(*shape, backward=True)
+
+        return count_backward
+
+
+def _rows(
+    tokens: Int[Tensor, "batch position"], targets: Int[Tensor, "batch *target"] | None
+) -> tuple[Int[Tensor, " row"] | None, torch.Size]:
+    """The targets as indices of flattened tokens (None for all of them), and the logits' shape."""
+    if targets is None:
+        return None, tokens.shape
+    if targets.ndim not in (1, 2) or len(targets) != len(tokens):
+        raise ValueError(
+            f"targets of shape {tuple(targets.shape)} for {len(tokens)} prompts; expected [batch] "
+            "or [batch, target]"
+        )
+    if bool(((targets < 0) | (targets >= tokens.shape[1])).any()):
+        raise ValueError(
+            f"targets from {int(targets.min())} to {int(targets.max())} for prompts of "
+            f"{tokens.shape[1]} tokens; expected positions from 0 to {tokens.shape[1] - 1}"
+        )
+    targets = targets.to(tokens.device)
+    starts = torch.arange(len(tokens), device=tokens.device) * tokens.shape[1]
+    return (targets + starts.view(-1, *[1] * (targets.ndim - 1))).flatten(), targets.shape
