@@ -1,0 +1,66 @@
+"""EAP: edge attribution patching (Syed, Rager & Conmy 2023, arXiv:2310.10348).
+
+score[r, w] = −∂loss/∂mask[r, w] at a mask of ones = (ablated_w − clean_w) · ∂loss/∂input_r, summed
+over positions and averaged over prompts: the first-order estimate of how much the loss grows when
+that edge alone is ablated.
+Cost: two forward passes (clean and corrupted) and one backward per prompt, all edges at once.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Generator
+
+from edgewise.circuit import EdgeScores
+from edgewise.discovery import Checkpoint
+from edgewise.progress import track
+from edgewise.reference import Reference
+from edgewise.task import Task
+from edgewise.transformer import MaskedTransformer
+
+Selection = Literal["top-absolute", "top-signed", "greedy-absolute", "greedy-signed"]
+
+
+@dataclass(frozen=True)
+class EAP:
+    """`selection`: the highest scores, or grown greedily from `out`; by size or with their sign.
+
+    The paper keeps the largest absolute scores. The loss is the task's attribution loss: the KL's
+    gradient vanishes at the full model.
+    """
+
+    selection: Selection = "top-absolute"
+    version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if self.selection not in get_args(Selection):
+            raise ValueError(
+                f"selection={self.selection!r}; expected one of {', '.join(get_args(Selection))}"
+            )
+
+    def discover(
+        self,
+        model: MaskedTransformer,
+        task: Task,
+        *,
+        generator: Generator,
+        checkpoint: Checkpoint | None = None,
+    ) -> EdgeScores:
+        """Signed scores are kept beside the ranking as `signed`."""
+        reference = Reference(model, task.train, task.ablation, budget_bytes=0)
+        total = torch.zeros(model.graph.legal.shape, dtype=torch.float64, device=model.device)
+        for index in track(reference.batches(), "eap"):
+            batch = reference.batch(index)
+            mask = torch.ones(total.shape, dtype=model.dtype, device=model.device).requires_grad_()
+            logits = model(batch.pairs.clean, mask, batch.ablated, batch.pairs.targets)
+            loss = task.attribution_loss(logits, batch.full_logits, batch.pairs).sum()
+            total -= torch.autograd.grad(loss, mask)[0]
+        signed = (total / len(task.train)).float().cpu()
+        cut, sign = self.selection.split("-")
+        return EdgeScores(
+            signed.abs() if sign == "absolute" else signed,
+            model.graph,
+            extra={"signed": signed},
+            selection="greedy" if cut == "greedy" else "top",
+        )

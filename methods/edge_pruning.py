@@ -1,0 +1,234 @@
+"""Edge Pruning (Bhaskar, Wettig, Friedman & Chen, NeurIPS 2024, arXiv:2406.16778).
+
+Every edge and every writer has a hard-concrete mask
+z = clamp(σ((logit u + log α)/T)(r − l) + l, 0, 1), trained to minimise
+KL + λ₁(s − t) + λ₂(s − t)²,  s being the sparsity of the sampled masks, t a target that rises
+linearly, and λ₁, λ₂ raised by gradient ascent. Untouched masks open by weight decay alone, which is
+part of the method.
+Cost: one masked forward and one backward pass of a batch per step, plus one full and one corrupted
+run per prompt, kept.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from edgewise.circuit import Circuit
+from edgewise.discovery import Checkpoint
+from edgewise.progress import track
+from edgewise.reference import Reference
+from edgewise.task import Task
+from edgewise.transformer import MaskedTransformer
+
+LEFT, RIGHT, TEMPERATURE, EPSILON = -0.1, 1.1, 2 / 3, 1e-6
+EVALUATION_SLOPE = 0.8
+LOG_ALPHA_MEAN, LOG_ALPHA_SD = 10.0, 0.01
+MAX_GRADIENT_NORM = 1.0
+
+
+@dataclass(frozen=True)
+class EdgePruning:
+    """The paper's settings for GPT-2 small on IOI.
+
+    A `target_sparsity` above 1 cannot be reached, so the pressure never relents. `node_masks`
+    multiplies each edge's mask with its writer's; `node_loss` adds the same constraint on them with
+    `node_target` (off in the published runs, where they are trained and decay all the same).
+    `threshold`: keep the edges whose evaluation mask exceeds it; None: keep as many edges as the
+    evaluation masks' own sum, the largest.
+
+    Repaired here: the evaluation masks are cut over the legal edges alone (in the published code
+    entries that are no edges take part and zero out early layers), the node masks' sparsity counts
+    every writer, and sparsity targets above 1 work in every schedule.
+    """
+
+    target_sparsity: float = 0.98
+    steps: int = 3000
+    learning_rate: float = 0.8
+    lagrangian_learning_rate: float = 0.8
+    warmup_steps: int = 200
+    target_warmup_steps: int = 2500
+    batch_size: int = 32
+    weight_decay: float = 0.01
+    node_masks: bool = True
+    node_loss: bool = False
+    node_target: float = 0.72
+    threshold: float | None = None
+    version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "target_warmup_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}; expected 1 or more")
+        if not 0 <= self.warmup_steps < self.steps:
+            raise ValueError(
+                f"warmup_steps={self.warmup_steps}; expected 0 to {self.steps - 1} (steps − 1)"
+            )
+        for name in ("target_sparsity", "learning_rate", "lagrangian_learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)}; expected a positive number")
+        if self.node_loss and not self.node_masks:
+            raise ValueError("node_loss=True needs node_masks=True")
+
+    def discover(
+        self,
+        model: MaskedTransformer,
+        task: Task,
+        *,
+        generator: Generator,
+        checkpoint: Checkpoint | None = None,
+    ) -> Circuit:
+        """The circuit; the log-alphas of edges and nodes are kept beside it, usable as scores."""
+        masks = _Masks(self, model, generator)
+        reference = Reference(model, task.train, task.ablation)
+        first = 0
+        if checkpoint is not None and (saved := checkpoint.load()) is not None:
+            first = masks.restore(*saved, generator)
+        for step in track(range(first, self.steps), "edge-pruning", total=self.steps, done=first):
+            if checkpoint is not None and checkpoint.due():
+                checkpoint.save(*masks.state(step, generator))
+            drawn = _draw(len(task.train), self.batch_size, generator)
+            batch = reference.batch(drawn)
+            mask, penalty = masks.sample(step, generator)
+            logits = model(batch.pairs.clean, mask, batch.ablated, batch.pairs.targets)
+            loss = task.training_loss(logits, batch.full_logits, batch.pairs).mean()
+            masks.update(loss + penalty, step)
+        return masks.circuit(model)
+
+
+class _Masks:
+    """Log-alphas of edges and nodes, multipliers and their optimiser: what one run trains."""
+
+    def __init__(self, method: EdgePruning, model: MaskedTransformer, generator: Generator) -> None:
+        self._method = method
+        self._legal = model.graph.legal.to(model.device)
+        self._n_edges, self._n_writers = model.graph.n_edges, len(model.graph.writers)
+        size = self._n_edges + (self._n_writers if method.node_masks else 0)
+        initial = torch.randn(size, generator=generator, device=model.device)
+        # One vector for edges and nodes, float32 whatever the model's dtype.
+        self._log_alpha = (LOG_ALPHA_MEAN + LOG_ALPHA_SD * initial).requires_grad_()
+        self._multipliers = torch.zeros(
+            4 if method.node_loss else 2, device=model.device, requires_grad=True
+        )
+        self._optimiser = torch.optim.AdamW(
+            [
+                {"params": [self._log_alpha], "lr": method.learning_rate},
+                {
+                    "params": [self._multipliers],
+                    "lr": method.lagrangian_learning_rate,
+                    "maximize": True,
+                },
+            ],
+            weight_decay=method.weight_decay,
+        )
+        self._rates = [group["lr"] for group in self._optimiser.param_groups]
+
+    def sample(
+        self, step: int, generator: Generator
+    ) -> tuple[Float[Tensor, "reader writer"], Tensor]:
+        """A mask `[reader, writer]`, shared by the batch, and the Lagrangian's penalty."""
+        noise = torch.rand(
+            self._log_alpha.shape, generator=generator, device=self._log_alpha.device
+        )
+        logit = torch.logit(noise * (1 - 2 * EPSILON) + EPSILON)
+        stretched = torch.sigmoid((logit + self._log_alpha) / TEMPERATURE) * (RIGHT - LEFT) + LEFT
+        edges, nodes = self._split(stretched.clamp(0, 1))
+        method = self._method
+        progress = min(1.0, step / method.target_warmup_steps)
+        gaps = [1 - edges.mean() - method.target_sparsity * progress]
+        if method.node_loss:
+            gaps.append(1 - nodes.mean() - method.node_target * progress)
+        gap = torch.stack(gaps)
+        penalty = (self._multipliers * torch.cat([gap, gap.square()])).sum()
+        mask = torch.zeros(self._legal.shape, device=edges.device).masked_scatter(
+            self._legal, edges
+        )
+        return mask * nodes, penalty
+
+    def update(self, loss: Tensor, step: int) -> None:
+        """One optimiser step, at rates that rise linearly and then fall linearly to zero."""
+        method = self._method
+        if step < method.warmup_steps:
+            factor = step / method.warmup_steps
+        else:
+            factor = (method.steps - step) / (method.steps - method.warmup_steps)
+        for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+        self._optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([self._log_alpha, self._multipliers], MAX_GRADIENT_NORM)
+        self._optimiser.step()
+
+    @torch.no_grad()
+    def circuit(self, model: MaskedTransformer) -> Circuit:
+        """The masks made binary."""
+        edges, nodes = self._split(self._log_alpha)
+        log_alpha = torch.zeros(self._legal.shape, device=edges.device)
+        log_alpha[self._legal] = edges
+        kept = torch.zeros_like(self._legal)
+        kept[self._legal] = self._kept(edges)
+        extra = {"log_alpha": log_alpha}
+        if self._method.node_masks:
+            kept &= self._kept(nodes)
+            extra["node_log_alpha"] = nodes.clone()
+        return Circuit(kept, model.graph, extra=extra)
+
+    def _kept(self, log_alpha: Float[Tensor, " edge"]) -> Tensor:
+        soft = evaluation_masks(log_alpha)
+        if self._method.threshold is not None:
+            return soft > self._method.threshold
+        n_kept = int(soft.sum().round())
+        kept = torch.zeros(len(soft), dtype=torch.bool, device=soft.device)
+        kept[torch.sort(soft, descending=True, stable=True).indices[:n_kept]] = True
+        return kept
+
+    def _split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        edges = values[: self._n_edges]
+        if not self._method.node_masks:
+            return edges, torch.ones(self._n_writers, device=values.device)
+        return edges, values[self._n_edges :]
+
+    def state(self, step: int, generator: Generator) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that is needed to go on at `step`."""
+        tensors = {"generator": generator.get_state()}
+        for name, parameter in self._parameters().items():
+            tensors[name] = parameter
+            for key, value in self._optimiser.state[parameter].items():
+                tensors[f"{name}.{key}"] = value
+        return tensors, {"step": step}
+
+    def restore(
+        self, tensors: dict[str, Tensor], state: dict[str, Any], generator: Generator
+    ) -> int:
+        """Take up a saved state; the step to go on with."""
+        generator.set_state(tensors["generator"])
+        for name, parameter in self._parameters().items():
+            parameter.data.copy_(tensors[name])
+            prefix = f"{name}."
+            self._optimiser.state[parameter] = {
+                key.removeprefix(prefix): (value if key.endswith(".step") else value.to(parameter))
+                for key, value in tensors.items()
+                if key.startswith(prefix)
+            }
+        return state["step"]
+
+    def _parameters(self) -> dict[str, Tensor]:
+        return {"log_alpha": self._log_alpha, "multipliers": self._multipliers}
+
+
+def evaluation_masks(log_alpha: Float[Tensor, " edge"]) -> Float[Tensor, " edge"]:
+    """Deterministic masks: as many of the smallest are 0 as are expected to be, the rest soft."""
+    zero = torch.sigmoid(
+        TEMPERATURE * torch.log(torch.tensor(-LEFT / RIGHT, device=log_alpha.device)) - log_alpha
+    )
+    n_zero = int(zero.sum().round())
+    soft = torch.sigmoid(EVALUATION_SLOPE * log_alpha / TEMPERATURE)
+    soft[torch.sort(soft, stable=True).indices[:n_zero]] = 0
+    return soft
+
+
+def _draw(n: int, batch_size: int, generator: Generator) -> Tensor:
+    """A batch of distinct pairs, uniformly from all of them; all, if there are fewer."""
+    return torch.randperm(n, generator=generator, device=generator.device)[:batch_size]

@@ -1,0 +1,91 @@
+"""Random: the control. Edges ranked by their first visit on random paths backwards from `out`.
+
+Every path starts at `out` and alternates a uniform legal writer of the reader with a uniform
+reader of that writer's component, until it arrives at the token embedding. So a circuit of any size
+is made of whole paths, as a found one is, and knows nothing of the model or the task.
+Cost: no pass.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from edgewise.circuit import EdgeScores
+from edgewise.discovery import Checkpoint
+from edgewise.graph import Graph
+from edgewise.progress import track
+from edgewise.task import Task
+from edgewise.transformer import MaskedTransformer
+
+PATHS_AT_ONCE, MOST_PATHS = 50_000, 1_000_000
+
+
+@dataclass(frozen=True)
+class Random:
+    """`draws` independent rankings, from which a band is drawn."""
+
+    draws: int = 20
+    version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise ValueError(f"draws={self.draws}; expected 1 or more")
+
+    def discover(
+        self,
+        model: MaskedTransformer,
+        task: Task,
+        *,
+        generator: Generator,
+        checkpoint: Checkpoint | None = None,
+    ) -> list[EdgeScores]:
+        """One ranking per draw; only the model's graph is looked at."""
+        return [
+            EdgeScores(_path_scores(model.graph, generator), model.graph)
+            for _ in track(range(self.draws), "random draws")
+        ]
+
+
+def _path_scores(graph: Graph, generator: Generator) -> Float[Tensor, "reader writer"]:
+    """Minus the place of each edge's first visit; edges never visited follow in random order.
+
+    Other embedding writers than the token embedding are never visited: no path goes through them.
+    """
+    device, n_writers = generator.device, len(graph.writers)
+    skipped = len(graph.embeddings) - 1
+    n_legal = graph.legal.sum(1).to(device)
+    inputs = [column.nonzero().flatten() for column in graph.feeds.T]
+    n_inputs = torch.tensor([max(1, len(readers)) for readers in inputs], device=device)
+    table = torch.zeros(n_writers, int(n_inputs.max()), dtype=torch.long, device=device)
+    for writer, readers in enumerate(inputs):
+        table[writer, : len(readers)] = readers.to(device)
+
+    def uniform(below: Tensor) -> Tensor:
+        return (torch.rand(below.shape, generator=generator, device=device) * below).long()
+
+    first = torch.full((graph.legal.numel(),), torch.inf, device=device, dtype=torch.float64)
+    longest = len(graph.blocks)
+    reachable = graph.legal.clone()
+    reachable[:, 1 : 1 + skipped] = False
+    for done in range(0, MOST_PATHS, PATHS_AT_ONCE):
+        reader = torch.full((PATHS_AT_ONCE,), len(graph.readers) - 1, device=device)
+        path = torch.arange(done, done + PATHS_AT_ONCE, device=device)
+        for step in range(longest):
+            writer = uniform(n_legal[reader] - skipped)
+            writer = torch.where(writer > 0, writer + skipped, writer)
+            place = (path * longest + step).double()
+            first.scatter_reduce_(0, reader * n_writers + writer, place, "amin")
+            on = writer > 0
+            writer, path = writer[on], path[on]
+            reader = table[writer, uniform(n_inputs[writer])]
+        if bool(first[reachable.to(device).flatten()].isfinite().all()):
+            break
+    last = 1.0 + MOST_PATHS * longest
+    rest = last + torch.rand(first.shape, generator=generator, device=device, dtype=torch.float64)
+    order = torch.where(first.isfinite(), first, rest).argsort()
+    place = torch.empty(len(order), device=device)
+    place[order] = torch.arange(len(order), device=device, dtype=place.dtype)
+    return -place.view(graph.legal.shape).cpu()
