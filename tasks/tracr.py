@@ -1,0 +1,201 @@
+"""Compiled programs, whose true circuits are known (Tracr: Lindner et al., NeurIPS 2023).
+
+Every input of the program is used for training, validation and test, as in the Edge Pruning paper
+(Bhaskar et al., NeurIPS 2024), with zero ablation. A corrupted prompt has another random token at
+every position. Outputs at BOS mean nothing to a program, so they are scored only on request.
+
+Training losses are summed over positions, as in the paper's code. A categorical program's is the
+KL; its attribution loss is minus the logit difference between the right output and the right output
+for the corrupted prompt. A numerical program's is the squared error (the paper takes a softmax over
+positions, which a constant shift would pass). The error's gradient vanishes at the full model, so
+attribution takes minus the output where the full model's lies above its mean over all inputs, plus
+the output where it lies below: it grows when the outputs lose what tells inputs apart.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Generator, Tensor
+
+from edgewise import metrics
+from edgewise.architectures.tracr import BOS, TracrArchitecture
+from edgewise.graph import Ablation
+from edgewise.metrics import Metric
+from edgewise.prompts import PromptPairs
+from edgewise.task import Loss, Task
+from edgewise.transformer import MaskedTransformer
+from edgewise.truth import minimal_circuits, same_choice, within
+from tasks.text import Sizes
+from tasks.tracr_programs import Program
+
+TOLERANCE = 0.05
+"""A numerical output nearer than this to the right one counts as right, as in the paper."""
+TRUTH_CORRUPTIONS = 4
+"""Corrupted twins of each input on which a circuit must hold to be true under interchange."""
+
+
+@dataclass(frozen=True)
+class TracrTask:
+    """The task of one program; it owns its model."""
+
+    program: Program
+    version: ClassVar[int] = 1
+
+    @property
+    def name(self) -> str:
+        return f"tracr-{self.program.name}"
+
+    def load_model(
+        self, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+    ) -> MaskedTransformer:
+        """The compiled program, the same object each time in one process."""
+        return _load(self.program, dtype, torch.device(device))
+
+    def build(
+        self,
+        model: MaskedTransformer,
+        tokenizer: object = None,
+        *,
+        seed: int,
+        sizes: Sizes | None = None,
+        ablation: Ablation = "zero",
+        bos: bool = False,
+    ) -> Task:
+        """All inputs, or random ones where `sizes` asks for fewer; the model encodes them itself.
+
+        `bos` scores the output at BOS too. Raises ValueError for a model that is no compiled
+        program or has another vocabulary, and for sizes beyond the number of inputs.
+        """
+        architecture = _architecture(model)
+        generator = torch.Generator().manual_seed(seed)
+        pairs = all_inputs(self.program, model, generator, bos=bos)
+        splits = {
+            split: self._sample(pairs, getattr(sizes, split, None), generator)
+            for split in ("train", "validation", "test")
+        }
+        if architecture.categorical:
+            training, attribution = _summed_kl, metrics.negative_logit_difference
+            measured = CATEGORICAL_METRICS
+        else:
+            training, attribution = _summed_error, against_mean(pairs.answers.mean(0))
+            measured = NUMERICAL_METRICS
+        return Task(
+            self.name,
+            self.version,
+            **splits,
+            training_loss=training,
+            attribution_loss=attribution,
+            metrics=measured,
+            ablation=ablation,
+            true_circuits=true_circuits(self.program, model, bos=bos),
+        )
+
+    def _sample(self, pairs: PromptPairs, n: int | None, generator: Generator) -> PromptPairs:
+        if n is None:
+            return pairs
+        if not 1 <= n <= len(pairs):
+            raise ValueError(f"{n} prompts asked for; {self.name} has 1 to {len(pairs)}")
+        return pairs[torch.randperm(len(pairs), generator=generator)[:n]]
+
+
+def all_inputs(
+    program: Program, model: MaskedTransformer, generator: Generator, *, bos: bool, copies: int = 1
+) -> PromptPairs:
+    """Every input of the program, each paired with `copies` corrupted twins."""
+    architecture = _architecture(model)
+    words = torch.arange(len(program.vocab))
+    clean = torch.cartesian_prod(*[words] * program.length).repeat(copies, 1)
+    shift = torch.randint(1, len(words), clean.shape, generator=generator)
+    ids = architecture.encode([[BOS, *program.vocab]])[0].cpu()
+    prompts, twins = (
+        torch.cat([ids[:1].expand(len(clean), 1), ids[1:][chosen]], 1)
+        for chosen in (clean, (clean + shift) % len(words))
+    )
+    first = 0 if bos else 1
+    targets = torch.arange(first, prompts.shape[1]).repeat(len(prompts), 1)
+    answers, others = (model(tokens, targets=targets).cpu() for tokens in (prompts, twins))
+    return PromptPairs(
+        clean=prompts,
+        corrupted=twins,
+        lengths=torch.full((len(prompts),), prompts.shape[1]),
+        targets=targets,
+        answers=answers.argmax(-1) if architecture.categorical else answers.squeeze(-1),
+        distractors=others.argmax(-1) if architecture.categorical else None,
+    )
+
+
+@lru_cache(maxsize=64)
+def true_circuits(
+    program: Program, model: MaskedTransformer, *, bos: bool
+) -> Mapping[Ablation, list[Bool[Tensor, "reader writer"]]]:
+    """All minimal circuits found, under zero and interchange ablation; the same for every seed."""
+    reproduces = same_choice if _architecture(model).categorical else within(TOLERANCE)
+    copies: dict[Ablation, int] = {"zero": 1, "interchange": TRUTH_CORRUPTIONS}
+    circuits: dict[Ablation, list[Tensor]] = {}
+    for ablation, n in copies.items():
+        generator = torch.Generator().manual_seed(0)
+        pairs = all_inputs(program, model, generator, bos=bos, copies=n).to(model.device)
+        circuits[ablation] = minimal_circuits(model, pairs, reproduces, ablation=ablation)
+    return circuits
+
+
+def against_mean(mean: Float[Tensor, " target"]) -> Loss:
+    """Minus the output where the full model's is above `mean`, plus the output elsewhere."""
+
+    def loss(logits: Tensor, full: Tensor, pairs: PromptPairs) -> Tensor:
+        return -(logits * (full - mean[:, None].to(full)).sign()).sum(-1).mean(-1)
+
+    return loss
+
+
+def _summed_kl(logits: Tensor, full: Tensor, pairs: PromptPairs) -> Tensor:
+    return metrics.kl_divergence(logits, full, pairs) * pairs.targets.shape[1]
+
+
+def _summed_error(logits: Tensor, full: Tensor, pairs: PromptPairs) -> Tensor:
+    return metrics.squared_error(logits, full, pairs) * pairs.targets.shape[1]
+
+
+def _close(logits: Tensor, full: Tensor, pairs: PromptPairs) -> Tensor:
+    return ((logits.squeeze(-1) - pairs.answers).abs() < TOLERANCE).float().mean(-1)
+
+
+CATEGORICAL_METRICS = {
+    metric.name: metric
+    for metric in (
+        metrics.KL,
+        metrics.LOGIT_DIFFERENCE,
+        metrics.ACCURACY,
+        metrics.EXACT_MATCH,
+    )
+}
+NUMERICAL_METRICS = {
+    metric.name: metric
+    for metric in (
+        metrics.SQUARED_ERROR,
+        Metric("accuracy", _close, "higher", f"outputs within {TOLERANCE}"),
+    )
+}
+
+
+@cache
+def _load(program: Program, dtype: torch.dtype, device: torch.device) -> MaskedTransformer:
+    compiled = TracrArchitecture.compile(
+        program.make(),
+        vocab=program.vocab,
+        max_seq_len=program.max_seq_len,
+        dtype=dtype,
+        device=device,
+    )
+    return MaskedTransformer(compiled, id=f"tracr/{program.name}")
+
+
+def _architecture(model: MaskedTransformer) -> TracrArchitecture:
+    architecture = model.architecture
+    if not isinstance(architecture, TracrArchitecture):
+        raise ValueError(f"{model.id} is no compiled program; expected the task's own model")
+    return architecture

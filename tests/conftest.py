@@ -1,0 +1,47 @@
+"""What all tests share: checked shapes, fixed seeds, no network, and real models where cached."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when huggingface_hub is imported
+
+import pytest
+import torch
+from huggingface_hub import try_to_load_from_cache
+from jaxtyping import install_import_hook
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+# The hook stands here and not in pytest's options, so that it slows no benchmark.
+0 and install_import_hook(["edgewise", "methods", "tasks"], "beartype.beartype")
+
+if "OMP_NUM_THREADS" not in os.environ:
+    torch.set_num_threads(2)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.accelerator.is_available():
+        pytest.skip("needs a GPU")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def stories() -> Path:
+    """The folder of a small real Llama with its tokenizer."""
+    return _cached("Xenova/llama2.c-stories15M", "model.safetensors")
+
+
+@pytest.fixture(scope="session")
+def gpt2_tokenizer() -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(_cached("openai-community/gpt2", "tokenizer.json"))
+
+
+def _cached(model: str, needed: str) -> Path:
+    """The folder in which the local cache holds `model`; skips the test where it does not."""
+    file = try_to_load_from_cache(model, needed)
+    if not isinstance(file, str):
+        pytest.skip(f"{model} is not in the local Hugging Face cache")
+    return Path(file).parent

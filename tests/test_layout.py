@@ -1,0 +1,64 @@
+"""The rules of the layout: imports go one way, a file stays short, shapes are checked in tests."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+
+from edgewise.prompts import PromptPairs
+
+ROOT = Path(__file__).parent.parent
+MAY_IMPORT = {
+    "edgewise": {"edgewise"},
+    "methods": {"edgewise", "methods"},
+    "tasks": {"edgewise", "tasks"},
+    "benchmarks": {"edgewise", "methods", "tasks", "benchmarks"},
+    "tests": {"edgewise", "methods", "tasks", "benchmarks", "tests"},
+}
+FILES = sorted(
+    file.relative_to(ROOT) for package in MAY_IMPORT for file in ROOT.glob(f"{package}/**/*.py")
+)
+
+
+def imported_modules(file: Path) -> Iterator[str]:
+    """The modules of ours that a file imports, wherever in it, by their full names."""
+    package = ".".join(file.parent.parts)
+    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level <= 1, f"{file}: imports from above are written in full"
+            base = ".".join(filter(None, [package if node.level else "", node.module]))
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name for name in names if name.partition(".")[0] in MAY_IMPORT)
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_imports_go_one_way(file: Path) -> None:
+    allowed = MAY_IMPORT[file.parts[0]]
+    assert {name.partition(".")[0] for name in imported_modules(file)} <= allowed
+
+
+@pytest.mark.parametrize(
+    "file",
+    [file for file in FILES if file.parts[0] == "methods" and file.stem != "__init__"],
+    ids=str,
+)
+def test_a_method_knows_no_other_method(file: Path) -> None:
+    assert not [name for name in imported_modules(file) if name.startswith("methods")]
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_no_file_is_longer_than_400_lines(file: Path) -> None:
+    assert len((ROOT / file).read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_a_wrong_shape_is_an_error_in_tests() -> None:
+    prompts = torch.zeros(2, 3, dtype=torch.long)
+    with pytest.raises(TypeCheckError):
+        PromptPairs(prompts, prompts, lengths=prompts[0], targets=prompts, answers=prompts)
