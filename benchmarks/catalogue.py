@@ -1,0 +1,31 @@
+"""What there is: methods, tasks and suites, each with the first line of its documentation."""
+
+import inspect
+import sys
+import textwrap
+import tomllib
+from typing import Any
+
+from benchmarks.suite import SUITES, suite_names
+from methods import METHODS
+from tasks import TASKS
+
+
+def catalogue() -> str:
+    """Three lists, one line per entry."""
+    methods = {name: _first_line(sys.modules[cls.__module__]) for name, cls in METHODS.items()}
+    tasks = {name: getattr(task, "description", _first_line(task)) for name, task in TASKS.items()}
+    suites = {
+        name: tomllib.loads((SUITES / f"{name}.toml").read_text(encoding="utf-8"))["description"]
+        for name in suite_names()
+    }
+    width = 2 + max(map(len, (*methods, *tasks, *suites)))
+    blocks = []
+    for title, entries in (("Methods", methods), ("Tasks", tasks), ("Suites", suites)):
+        lines = [f"{name:<{width}}{text}" for name, text in entries.items()]
+        blocks.append(f"{title}\n{textwrap.indent(chr(10).join(lines), '  ')}")
+    return "\n\n".join(blocks)
+
+
+def _first_line(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n")[0]

@@ -1,0 +1,89 @@
+"""A cell: one discovery and its evaluation, and the hash of what defines it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from edgewise.graph import Ablation
+
+SPARSITIES = (
+    *(0.0, 0.2, 0.5, 0.8, 0.9, 0.92, 0.94, 0.95),
+    *(0.96, 0.97, 0.98, 0.985, 0.99, 0.995, 0.998, 0.999),
+)
+"""Where every ranking is cut, whatever the method."""
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """A model to be loaded, and the convention of its graph."""
+
+    id: str
+    embeddings: Literal["separate", "joint"] = "separate"
+    kv_heads: Literal["query", "key-value"] = "query"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many prompt pairs of each kind; None is the task's own default."""
+
+    train: int | None = None
+    validation: int | None = None
+    test: int | None = None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a discovery is run on: the task, its prompts, the model. Its circuits are comparable.
+
+    `model` is None where the task owns its model. `weights` is the hash of the model's weights,
+    known once it is loaded. `ablation` is None for the task's own.
+    """
+
+    task: str
+    task_version: int
+    seed: int
+    sizes: Sizes = Sizes()
+    model: ModelOptions | None = None
+    weights: str | None = None
+    ablation: Ablation | None = None
+    dtype: str = "float32"
+
+    def definition(self) -> dict[str, Any]:
+        """What defines it, as JSON: the model by its weights, whatever the name it goes by."""
+        assert self.weights is not None, "the hash needs the model's weights"
+        fields = asdict(self)
+        if fields["model"]:
+            del fields["model"]["id"]
+        return fields
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One method with its settings on one bench; the unit that is run, stored and resumed."""
+
+    method: str
+    method_version: int
+    settings: Mapping[str, Any]
+    bench: Bench
+    sparsities: tuple[float, ...] = SPARSITIES
+
+    def definition(self) -> dict[str, Any]:
+        """What defines its results. Device, package versions and commit do not."""
+        return {
+            "method": self.method,
+            "method_version": self.method_version,
+            "settings": dict(self.settings),
+            "sparsities": list(self.sparsities),
+            **self.bench.definition(),
+        }
+
+    @property
+    def name(self) -> str:
+        """A file name: readable, and the same for the same definition."""
+        text = json.dumps(self.definition(), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        return f"{self.bench.task}-{self.method}-{digest}"

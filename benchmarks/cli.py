@@ -1,0 +1,160 @@
+"""The command line, `edgewise`: run, discover, report, list.
+
+The user's mistakes are one line on stderr and exit code 2; a run with a failed cell ends with 1.
+Packages that take seconds to import are imported by the verbs that need them.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from benchmarks.run import Outcome
+
+# An epilog keeps its line breaks after \b.
+_EXAMPLE = "\b\nExample:\n  "
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        for line in str(error).splitlines():
+            click.echo(f"Error: {line}", err=True)
+        raise SystemExit(2) from None
+
+
+def _verb(command: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(command)
+    def quiet(*arguments: Any, **options: Any) -> Any:
+        with _one_line_errors():
+            return command(*arguments, **options)
+
+    return quiet
+
+
+_device = click.option(
+    "--device", metavar="D", help="cpu, cuda, ...; default: the accelerator, if there is one."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="edgewise")
+def main() -> None:
+    """Compare methods that find circuits in transformers, edge by edge."""
+
+
+@main.command(epilog=_EXAMPLE + "edgewise run tracr --out runs/tracr")
+@click.argument("suite")
+@click.option("--out", type=Path, metavar="DIR", help="Results folder; default: runs/NAME.")
+@click.option("--only", metavar="METHOD", help="Run the cells of one method.")
+@_device
+@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Cells run at a time.")
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    metavar="SECONDS",
+    help="How often long discoveries are saved; default: 60.",
+)
+@_verb
+def run(
+    suite: str,
+    out: Path | None,
+    only: str | None,
+    device: str | None,
+    jobs: int,
+    checkpoint_every: float,
+) -> None:
+    """Run the cells of SUITE, a name or a TOML file.
+
+    Finished cells are skipped and a killed run goes on where it stopped, so the same command can be
+    given again at any time.
+    """
+    from benchmarks.environment import device_of
+    from benchmarks.run import Options, run
+    from benchmarks.suite import load_suite
+
+    loaded = load_suite(suite, only=only)
+    folder = out or Path("runs") / loaded.name
+    options = Options(device_of(device), jobs, checkpoint_every)
+    outcomes = run(loaded.cells, folder, options)
+    click.echo(f"{loaded.name}: {len(loaded.cells)} cells in {folder / 'cells'}")
+    click.echo(f"Tables and figures: edgewise report {folder}")
+    _end(outcomes)
+
+
+@main.command(
+    epilog=_EXAMPLE + "edgewise discover --method acdc --task tracr-reverse --set threshold=0.01"
+)
+@click.option("--method", required=True, metavar="M", help="A name from `edgewise list`.")
+@click.option("--task", required=True, metavar="T", help="A name from `edgewise list`.")
+@click.option("--model", metavar="ID", help="A Hugging Face hub id or a folder.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of prompts and method.")
+@click.option("--out", type=Path, default=Path("runs/discover"), metavar="DIR", help="Results.")
+@_device
+@_verb
+def discover(
+    method: str,
+    task: str,
+    model: str | None,
+    assignments: tuple[str, ...],
+    seed: int,
+    out: Path,
+    device: str | None,
+) -> None:
+    """Run one cell, its settings as in a suite, and print what it found."""
+    from benchmarks.environment import device_of
+    from benchmarks.run import Options, run
+    from benchmarks.settings import parse_assignments
+    from benchmarks.store import Store
+    from benchmarks.suite import single_cell
+    from benchmarks.tables import show_record
+
+    cell = single_cell(method, task, model=model, seed=seed, given=parse_assignments(assignments))
+    outcomes = run([cell], out, Options(device_of(device)))
+    store = Store(out)
+    name = outcomes[0].name
+    record = store.record(name)
+    if record is not None and "rows" in record:
+        click.echo(show_record(record))
+        click.echo(f"Circuit and record: {store.cells / name}.safetensors, .json")
+    _end(outcomes)
+
+
+@main.command(epilog=_EXAMPLE + "edgewise report runs/tracr")
+@click.argument("folder", type=Path, metavar="DIR")
+@_verb
+def report(folder: Path) -> None:
+    """Tables and figures of the results in DIR, into DIR/tables and DIR/figures."""
+    from benchmarks.report import report
+
+    main_tables, written = report(folder)
+    for table in main_tables:
+        click.echo(table + "\n")
+    for path in written:
+        click.echo(f"wrote {path}")
+
+
+@main.command(name="list", epilog=_EXAMPLE + "edgewise list")
+@_verb
+def list_() -> None:
+    """Methods, tasks and suites, with a line on each."""
+    from benchmarks.catalogue import catalogue
+
+    click.echo(catalogue())
+
+
+def _end(outcomes: "list[Outcome]") -> None:
+    """Say what went wrong; exit with 1 if a cell failed."""
+    bad = [outcome for outcome in outcomes if outcome.message]
+    for outcome in bad:
+        click.echo(f"{outcome.status}: {outcome.name}: {outcome.message}", err=True)
+    if any(outcome.status == "failed" for outcome in bad):
+        raise SystemExit(1)

@@ -1,0 +1,87 @@
+"""Models and tasks of benches, loaded when needed; one of each is kept."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from benchmarks.cell import Bench, Cell, ModelOptions
+from edgewise import MaskedTransformer, Task
+from tasks import TASKS
+
+
+class Loader:
+    """Gives a bench's model and task. The last ones stay loaded: cells come bench by bench."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._model: tuple[Any, MaskedTransformer] | None = None
+        self._task: tuple[Bench, Task] | None = None
+
+    def model(self, bench: Bench) -> MaskedTransformer:
+        """Raises ValueError, in one line, for a model that is missing or not supported."""
+        key = (bench.model or bench.task, bench.dtype)
+        if self._model is None or self._model[0] != key:
+            self._model = self._task = None
+            dtype = getattr(torch, bench.dtype)
+            if bench.model is None:
+                owner: Any = TASKS[bench.task]
+                model = owner.load_model(dtype=dtype, device=self._device)
+            else:
+                model = _load(bench.model, dtype, self._device)
+            self._model = (key, model)
+        return self._model[1]
+
+    def task(self, bench: Bench) -> Task:
+        """The bench's prompts, for its model."""
+        model = self.model(bench)
+        if self._task is None or self._task[0] != bench:
+            tokenizer: Any = (
+                None if bench.model is None else AutoTokenizer.from_pretrained(model.id)
+            )
+            task = TASKS[bench.task].build(model, tokenizer, seed=bench.seed, sizes=bench.sizes)
+            if bench.ablation is not None:
+                task = replace(task, ablation=bench.ablation)
+            self._task = (bench, task)
+        return self._task[1]
+
+
+def identify(cells: Iterable[Cell], loader: Loader) -> list[Cell]:
+    """The cells, bench by bench, with the hash of their models' weights.
+
+    Raises ValueError if a model cannot be loaded.
+    """
+    groups: dict[Bench, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.bench, []).append(cell)
+    weights: dict[Any, str] = {}
+    identified: list[Cell] = []
+    for bench, group in groups.items():
+        key = (bench.model or bench.task, bench.dtype)
+        if key not in weights:
+            weights[key] = loader.model(bench).weight_hash
+        known = replace(bench, weights=weights[key])
+        identified += [replace(cell, bench=known) for cell in group]
+    return identified
+
+
+def _load(options: ModelOptions, dtype: torch.dtype, device: torch.device) -> MaskedTransformer:
+    path = Path(options.id)
+    if not path.exists() and (path.is_absolute() or options.id.startswith((".", "~"))):
+        raise ValueError(f"no model folder {options.id!r}")
+    try:
+        return MaskedTransformer.from_pretrained(
+            options.id,
+            dtype=dtype,
+            device=device,
+            embeddings=options.embeddings,
+            kv_heads=options.kv_heads,
+        )
+    except OSError as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
+        raise ValueError(
+            f"model {options.id!r} is neither on disk nor to be downloaded: {reason}"
+        ) from error

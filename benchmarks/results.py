@@ -1,0 +1,211 @@
+"""A folder of results, read: one row per circuit, with what the report compares it by.
+
+A *panel* is everything that was run on the same task, model and graph with the same ablation: all
+its seeds. A method's *knob* is its first setting that is a real number: it moves a circuit along
+the sparsity axis. Its other settings that differ within a panel make *variants* of the method.
+"""
+
+import json
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+
+from benchmarks.intervals import bootstrap_interval
+from benchmarks.settings import allowed
+from benchmarks.store import FINISHED, Record, Store
+from methods import METHODS
+
+_METHOD_KEYS = ("method", "method_version", "settings", "sparsities", "seed")
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+
+class Estimate(NamedTuple):
+    """A mean over prompts and its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One circuit: found, or cut from a ranking (`draw` of several) on the grid or to match."""
+
+    cell: str
+    method: str
+    setting: str
+    variant: str
+    seed: int
+    is_found: bool
+    is_matched: bool
+    draw: int | None
+    edges: int
+    sparsity: float
+    live_sparsity: float
+    metrics: Mapping[str, Estimate]
+    validation: float | None
+    truth: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One task on one model, as the report's figures and captions name it."""
+
+    task: str
+    records: Sequence[Record]
+    rows: Sequence[Row]
+
+    @property
+    def metric(self) -> str:
+        """The primary metric."""
+        return self.records[0]["primary_metric"]
+
+    @property
+    def model(self) -> str:
+        return self.records[0]["model"]
+
+    @property
+    def n_edges(self) -> int:
+        return self.records[0]["n_edges"]
+
+    @property
+    def caption(self) -> str:
+        """Graph convention and number of edges, ablation, test prompts, seeds, device."""
+        first = self.records[0]
+        seeds = sorted({record["definition"]["seed"] for record in self.records})
+        devices = sorted({_device(record) for record in self.records})
+        return (
+            f"{self.task} on {self.model}: graph of {first['graph']}, {first['ablation']} "
+            f"ablation, {first['n_prompts']['test']:,} test prompts, "
+            f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, "
+            f"{'; '.join(devices)}, {first['dtype']}."
+        )
+
+    def best(self, rows: Iterable[Row]) -> str:
+        """The variant with the best mean on the validation prompts."""
+        better = self.records[0]["metrics"][self.metric]["better"]
+        sign = 1 if better == "lower" else -1
+        means = {
+            variant: sign * fmean(row.validation for row in group if row.validation is not None)
+            for variant, group in grouped(rows, lambda row: row.variant).items()
+        }
+        return min(means, key=lambda variant: means[variant])
+
+
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Items by key, in the order in which they come."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def load_panels(folder: Path) -> tuple[list[Panel], list[Record]]:
+    """The finished cells, panel by panel, and the cells without results.
+
+    Raises ValueError if there are none, or some are of a newer version.
+    """
+    store = Store(folder)
+    records = store.records()
+    if not records:
+        raise ValueError(f"no results in {folder}; `edgewise run` makes them")
+    finished = [record for record in records if record["status"] == FINISHED]
+    panels = [_panel(group, store) for group in grouped(finished, _panel_key).values()]
+    return panels, [record for record in records if record["status"] != FINISHED]
+
+
+def knob(method: str) -> str | None:
+    """The setting that moves a method's circuits along the sparsity axis."""
+    if method not in METHODS:
+        return None
+    return next((name for name, hint in allowed(method).items() if hint is float), None)
+
+
+def settings_label(settings: Mapping[str, Any]) -> str:
+    """Settings in few words: texts speak for themselves."""
+    return ", ".join(
+        value if isinstance(value, str) else f"{name}={_plain(value)}"
+        for name, value in settings.items()
+    )
+
+
+def _panel_key(record: Record) -> str:
+    definition = record["definition"]
+    shared = {key: definition[key] for key in definition if key not in _METHOD_KEYS}
+    return json.dumps({**shared, "ablation": record["ablation"]}, sort_keys=True)
+
+
+def _panel(records: list[Record], store: Store) -> Panel:
+    order = {method: place for place, method in enumerate(METHODS)}
+    records = sorted(records, key=lambda record: _order(record, order))
+    rows: list[Row] = []
+    for method, alike in grouped(records, lambda record: record["definition"]["method"]).items():
+        settings = [record["definition"]["settings"] for record in alike]
+        varying = [
+            name
+            for name in settings[0]
+            if name != knob(method)
+            and any(other.get(name) != settings[0][name] for other in settings)
+        ]
+        for record, own in zip(alike, settings, strict=True):
+            variant = {name: own[name] for name in varying}
+            turned = {name: own[name] for name in own if name == knob(method)}
+            labels = settings_label({**turned, **variant}), settings_label(variant)
+            rows += _rows(record, store, *labels)
+    return Panel(records[0]["definition"]["task"], records, rows)
+
+
+def _order(record: Record, methods: Mapping[str, int]) -> tuple[Any, ...]:
+    """By method, then by knob, then by the other settings and the seed."""
+    definition = record["definition"]
+    method, settings = definition["method"], definition["settings"]
+    turned = settings.get(knob(method) or "", 0.0)
+    rest = json.dumps(settings, sort_keys=True)
+    return methods.get(method, len(methods)), method, turned, rest, definition["seed"]
+
+
+def _rows(record: Record, store: Store, setting: str, variant: str) -> list[Row]:
+    """A record's own rows and its matched ones, with intervals over the prompts."""
+    matched, matched_prompts = store.matched_rows(record["name"])
+    estimates: dict[str, list[Estimate]] = {}
+    for metric, values in store.prompts(record["name"]).items():
+        if matched:
+            values = torch.cat([values, matched_prompts[metric]])
+        low, high = (end.tolist() for end in bootstrap_interval(values.numpy()))
+        means = values.double().mean(1).tolist()
+        estimates[metric] = [Estimate(*ends) for ends in zip(means, low, high, strict=True)]
+    return [
+        Row(
+            cell=record["name"],
+            method=record["definition"]["method"],
+            setting=setting,
+            variant=variant,
+            seed=record["definition"]["seed"],
+            is_found=record["kind"] == "circuit",
+            is_matched=position >= len(record["rows"]),
+            draw=row.get("draw"),
+            edges=row["edges"],
+            sparsity=row["sparsity"],
+            live_sparsity=row["live_sparsity"],
+            metrics={metric: values[position] for metric, values in estimates.items()},
+            validation=row.get("validation", {}).get(record["primary_metric"]),
+            truth=row.get("truth"),
+        )
+        for position, row in enumerate((*record["rows"], *matched))
+    ]
+
+
+def _device(record: Record) -> str:
+    environment = record["environment"]
+    jobs = environment["jobs"]
+    return environment["device_name"] + (f", {jobs} jobs at a time" if jobs > 1 else "")
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,120 @@
+"""Run cells: what is finished is skipped, what fails is recorded, what was killed goes on.
+
+Cells run bench by bench; when a bench's cells are done, its rankings are cut to the sizes of its
+circuits. With several jobs, each cell has a process of its own; its seconds are then not those of a
+quiet machine, and its record says how many jobs there were.
+"""
+
+import traceback
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from benchmarks import environment
+from benchmarks.cell import Bench, Cell
+from benchmarks.execute import execute
+from benchmarks.loading import Loader, identify
+from benchmarks.matching import match
+from benchmarks.store import FAILED, FINISHED, SCHEMA, UNSUPPORTED, Record, Store
+from edgewise.discovery import Unsupported
+from edgewise.progress import track
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run: none of it changes a result."""
+
+    device: torch.device
+    jobs: int = 1
+    checkpoint_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell, or of a bench's matching stage."""
+
+    name: str
+    status: str
+    message: str = ""
+
+
+def run(cells: Sequence[Cell], folder: Path, options: Options) -> list[Outcome]:
+    """Run all cells that are not finished in `folder`, then match rankings with circuits.
+
+    Raises ValueError if the folder cannot be used or a model cannot be loaded, before any cell
+    runs.
+    """
+    store, loader = Store(folder), Loader(options.device)
+    store.prepare()
+    cells = identify(cells, loader)
+    work: list[Cell | Bench] = []
+    for bench in dict.fromkeys(cell.bench for cell in cells):
+        work += [c for c in cells if c.bench == bench and not store.is_done(c.name)]
+        work.append(bench)
+    if options.jobs > 1:
+        return _in_processes(work, store, options)
+    return [_do(item, store, loader, options) for item in track(work, "cells")]
+
+
+def _in_processes(work: Iterable[Cell | Bench], store: Store, options: Options) -> list[Outcome]:
+    """Every cell in a process of its own, `jobs` at a time; then every bench's matching stage."""
+    work = list(work)
+    outcomes: list[Outcome] = []
+    for kind in (Cell, Bench):
+        with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+            waiting = {
+                pool.submit(_process, item, store.folder, options): item
+                for item in work
+                if isinstance(item, kind)
+            }
+            for future in track(as_completed(waiting), "cells", total=len(waiting)):
+                outcomes.append(future.result())
+    return outcomes
+
+
+def _process(item: Cell | Bench, folder: Path, options: Options) -> Outcome:
+    torch.set_num_threads(max(1, torch.get_num_threads() // options.jobs))
+    return _do(item, Store(folder), Loader(options.device), options)
+
+
+def _do(item: Cell | Bench, store: Store, loader: Loader, options: Options) -> Outcome:
+    """Run a cell or match a bench; an error ends this item alone."""
+    try:
+        if isinstance(item, Cell):
+            return _run_cell(item, store, loader, options)
+        match(item, store, loader)
+        return Outcome(f"{item.task}, seed {item.seed}: matching", FINISHED)
+    except Exception as error:
+        message = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(item, Bench):
+            return Outcome(f"{item.task}, seed {item.seed}: matching", FAILED, message)
+        status = UNSUPPORTED if isinstance(error, Unsupported) else FAILED
+        record: Record = {
+            "schema": SCHEMA,
+            "name": item.name,
+            "status": status,
+            "definition": item.definition(),
+            "error": {"message": message, "traceback": traceback.format_exc()},
+            "environment": environment.describe(options.device),
+        }
+        store.write(record)
+        return Outcome(item.name, status, message)
+
+
+def _run_cell(cell: Cell, store: Store, loader: Loader, options: Options) -> Outcome:
+    checkpoint = store.checkpoint(cell.name)
+    record, discovery, prompts = execute(
+        cell,
+        loader.model(cell.bench),
+        loader.task(cell.bench),
+        checkpoint,
+        every_seconds=options.checkpoint_seconds,
+    )
+    record["environment"]["jobs"] = options.jobs
+    store.write(record, discovery, prompts)
+    checkpoint.unlink(missing_ok=True)
+    return Outcome(cell.name, FINISHED)

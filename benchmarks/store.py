@@ -1,0 +1,179 @@
+"""A folder of results: one JSON file per cell, written whole or not at all, tensors beside it.
+
+    DIR/cells/NAME.json                    settings, cost, one row per circuit
+    DIR/cells/NAME.safetensors             the circuit or the scores that were found
+    DIR/cells/NAME.prompts.safetensors     every metric, [row, prompt]
+    DIR/matched/NAME.json, .prompts...     the same scores, cut to other methods' numbers of edges
+    DIR/checkpoints/NAME.safetensors       an unfinished discovery
+
+A cell is finished when its JSON is there, which is written last. NAME ends in a hash of what
+defines the cell.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from edgewise import Circuit, EdgeScores
+
+SCHEMA = 1
+FINISHED, UNSUPPORTED, FAILED = "finished", "unsupported", "failed"
+
+Record = dict[str, Any]
+Discovery = Circuit | EdgeScores | Sequence[EdgeScores]
+
+
+class Store:
+    """Reads and writes a folder of results; several processes may write different cells of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cells, self.matched = folder / "cells", folder / "matched"
+        self.checkpoints = folder / "checkpoints"
+
+    def prepare(self) -> None:
+        """Make the folder and clear what killed runs left behind.
+
+        Raises ValueError if it cannot be written or holds results of a newer version.
+        """
+        try:
+            for folder in (self.cells, self.matched, self.checkpoints):
+                folder.mkdir(parents=True, exist_ok=True)
+                write_atomically(folder / "probe", lambda path: path.write_text(""))
+                (folder / "probe").unlink()
+                _remove_leftovers(folder)
+        except OSError as error:
+            raise ValueError(f"cannot write to {self.folder}: {error.strerror}") from None
+        for record in self.records():
+            if record["status"] != FAILED:
+                self.checkpoint(record["name"]).unlink(missing_ok=True)
+
+    def checkpoint(self, name: str) -> Path:
+        return self.checkpoints / f"{name}.safetensors"
+
+    def records(self) -> list[Record]:
+        """Every cell's record, by name. Raises ValueError for one of a newer version."""
+        return [_read(path) for path in sorted(self.cells.glob("*.json"))]
+
+    def record(self, name: str) -> Record | None:
+        path = self.cells / f"{name}.json"
+        return _read(path) if path.exists() else None
+
+    def is_done(self, name: str) -> bool:
+        """Whether a cell need not be run again: a failed one does."""
+        record = self.record(name)
+        return record is not None and record["status"] != FAILED
+
+    def write(
+        self,
+        record: Record,
+        discovery: Discovery | None = None,
+        prompts: Mapping[str, Float[Tensor, "row prompt"]] | None = None,
+    ) -> None:
+        """Store a cell: tensors first, the JSON that declares it finished last."""
+        name = record["name"]
+        if discovery is not None:
+            write_atomically(
+                self.cells / f"{name}.safetensors", lambda path: _save(discovery, path)
+            )
+        if prompts is not None:
+            _write_tensors(self.cells / f"{name}.prompts.safetensors", prompts)
+        _write_json(self.cells / f"{name}.json", record)
+
+    def discovery(self, name: str) -> Circuit | list[EdgeScores]:
+        """What a finished cell found."""
+        return _load(self.cells / f"{name}.safetensors")
+
+    def prompts(self, name: str) -> dict[str, Tensor]:
+        """Every metric on every test prompt, `[row, prompt]`."""
+        return load_file(self.cells / f"{name}.prompts.safetensors")
+
+    def matched_rows(self, name: str) -> tuple[list[Record], dict[str, Tensor]]:
+        """The rows that the matching stage has added to a cell, and their metrics per prompt."""
+        path = self.matched / f"{name}.json"
+        if not path.exists():
+            return [], {}
+        rows = _read(path)["rows"]
+        tensors = load_file(self.matched / f"{name}.prompts.safetensors")
+        return rows, {metric: values[: len(rows)] for metric, values in tensors.items()}
+
+    def add_matched_rows(
+        self, name: str, rows: list[Record], prompts: Mapping[str, Float[Tensor, "row prompt"]]
+    ) -> None:
+        """Append rows. A kill between the two files leaves tensors with rows that no JSON names."""
+        old_rows, old = self.matched_rows(name)
+        joined = {key: torch.cat([old[key], new]) if old else new for key, new in prompts.items()}
+        _write_tensors(self.matched / f"{name}.prompts.safetensors", joined)
+        record = {"schema": SCHEMA, "name": name, "rows": [*old_rows, *rows]}
+        _write_json(self.matched / f"{name}.json", record)
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a temporary file in the same folder, force it to disk, then rename it."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    write(temporary)
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Temporary files whose process is gone; others belong to a run that is going on."""
+    for path in folder.glob("*.tmp"):
+        process = path.suffixes[-2].removeprefix(".")
+        if not (process.isdigit() and psutil.pid_exists(int(process))):
+            path.unlink(missing_ok=True)
+
+
+def _write_json(path: Path, record: Record) -> None:
+    text = json.dumps(record, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False)
+    write_atomically(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+
+
+def _read(path: Path) -> Record:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        schema = record["schema"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise ValueError(f"{path} is no result of this program") from None
+    if schema > SCHEMA:
+        raise ValueError(f"{path} has schema {schema}; this version reads up to {SCHEMA}: upgrade")
+    return record
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    contiguous = {name: tensor.float().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, lambda temporary: save_file(contiguous, temporary))
+
+
+def _save(discovery: Discovery, path: Path) -> None:
+    """Several draws share one file: the first, with the others' values beside it."""
+    if isinstance(discovery, Circuit | EdgeScores):
+        discovery.save(path)
+    else:
+        first, *others = discovery
+        draws = {f"draw-{draw}": scores.values for draw, scores in enumerate(others, 1)}
+        replace(first, extra={**first.extra, **draws}).save(path)
+
+
+def _load(path: Path) -> Circuit | list[EdgeScores]:
+    with safe_open(path, framework="pt") as file:
+        kind = json.loads(file.metadata()["edgewise"])["kind"]
+    if kind == "Circuit":
+        return Circuit.load(path)
+    first = EdgeScores.load(path)
+    names = [f"draw-{draw}" for draw in range(1, 1 + len(first.extra))]
+    others = [first.extra[name] for name in names if name in first.extra]
+    extra = {name: tensor for name, tensor in first.extra.items() if name not in names}
+    first = replace(first, extra=extra)
+    return [first, *(replace(first, values=values) for values in others)]

@@ -1,0 +1,72 @@
+"""How figures look: one colour and marker per method everywhere, one sparsity axis."""
+
+import re
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from methods import METHODS
+
+# Okabe and Ito's palette, told apart by colour-blind readers; its yellow is too pale for lines.
+_COLOURS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00")
+_MARKERS = "osD^vP"
+GREY = "#8C8C8C"
+
+_SPARSITIES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
+
+
+@dataclass(frozen=True)
+class MethodStyle:
+    label: str
+    colour: str
+    marker: str
+
+
+def method_style(method: str) -> MethodStyle:
+    """A method's name in print, colour and marker, by its place among the methods."""
+    others = [name for name in METHODS if name != "random"]
+    if method not in METHODS:
+        return MethodStyle(method, "#000000", "x")
+    label = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", METHODS[method].__name__)
+    if method not in others:
+        return MethodStyle(label, GREY, ".")
+    place = others.index(method)
+    return MethodStyle(label, _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)])
+
+
+def style() -> AbstractContextManager[None]:
+    """The look of every figure, within a `with` block."""
+    return matplotlib.rc_context(
+        {
+            "font.size": 9,
+            "axes.titlesize": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "#E6E6E6",
+            "grid.linewidth": 0.6,
+            "axes.axisbelow": True,
+            "legend.frameon": False,
+            "legend.fontsize": 8,
+            "lines.linewidth": 1.4,
+            "lines.markersize": 4.5,
+            "figure.dpi": 150,
+            "savefig.dpi": 200,
+            # Equal results give equal files.
+            "svg.hashsalt": "edgewise",
+        }
+    )
+
+
+def sparsity_axis(axes: Axes, *, fewest_kept: float) -> None:
+    """The share of edges kept, on a log scale from all to few, labelled as sparsity."""
+    axes.set_xscale("log")
+    axes.set_xlim(1.15, fewest_kept / 1.25)
+    kept = [1 - sparsity for sparsity in _SPARSITIES if 1 - sparsity >= fewest_kept / 1.25]
+    axes.xaxis.set_major_locator(FixedLocator(kept))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * (1 - share):.4g}"))
+    axes.set_xlabel("sparsity, % of edges removed")

@@ -1,0 +1,257 @@
+"""A suite: a grid of cells in one TOML file, checked as a whole before anything runs.
+
+A list is an axis of the grid, for a method's settings, `model`, `seeds` and the graph's options
+alike. `[task.NAME]` gives sizes; in a [[method]] entry `seeds` and `tasks` override the suite's,
+and `[method.task.NAME]` overrides settings on one task. A task that owns its model ignores `model`.
+"""
+
+import itertools
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cell import DTYPES, SPARSITIES, Bench, Cell, ModelOptions, Sizes
+from benchmarks.settings import convert, grid, resolve, unknown
+from edgewise.graph import ABLATIONS
+from methods import METHODS
+from tasks import TASKS
+
+SUITES = Path(__file__).parent / "suites"
+
+_GRAPH = {"embeddings": ("separate", "joint"), "kv_heads": ("query", "key-value")}
+_KEYS = (
+    *("name", "description", "model", "tasks", "seeds", "ablation", "dtype", "sparsities"),
+    *("task", "method", *_GRAPH),
+)
+_METHOD_KEYS = ("name", "seeds", "tasks", "task")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A name, a line that says what for, and the cells in the order in which they run."""
+
+    name: str
+    description: str
+    cells: tuple[Cell, ...]
+
+
+class SuiteError(ValueError):
+    """All that is wrong with a suite, one line each."""
+
+    def __init__(self, source: str, problems: list[str]) -> None:
+        lines = [line for problem in problems for line in problem.splitlines()]
+        super().__init__("\n".join(f"{source}: {line}" for line in dict.fromkeys(lines)))
+
+
+def suite_names() -> list[str]:
+    """The suites that come with the package."""
+    return sorted(path.stem for path in SUITES.glob("*.toml"))
+
+
+def load_suite(name_or_file: str, *, only: str | None = None) -> Suite:
+    """A suite by name or from a file; `only` keeps one method's cells.
+
+    Raises SuiteError, with every problem, before anything runs.
+    """
+    path = SUITES / f"{name_or_file}.toml"
+    if name_or_file not in suite_names():
+        path = Path(name_or_file)
+        if not path.is_file():
+            if path.suffix == ".toml" or len(path.parts) > 1:
+                raise ValueError(f"no suite file {name_or_file!r}")
+            raise ValueError(unknown("suite", name_or_file, suite_names()))
+    suite = parse_suite(path.read_text(encoding="utf-8"), path.name)
+    if only is None:
+        return suite
+    if only not in METHODS:
+        raise ValueError(unknown("method", only, METHODS))
+    cells = tuple(cell for cell in suite.cells if cell.method == only)
+    if not cells:
+        raise ValueError(f"{path.name}: no cell of method {only!r}")
+    return Suite(suite.name, suite.description, cells)
+
+
+def parse_suite(text: str, source: str) -> Suite:
+    """The suite that a TOML text describes. Raises SuiteError with every problem found."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SuiteError(source, [f"not valid TOML: {error}"]) from None
+    parser = _Parser(table)
+    cells = parser.cells()
+    if parser.problems:
+        raise SuiteError(source, parser.problems)
+    return Suite(table["name"], table.get("description", ""), tuple(cells))
+
+
+class _Parser:
+    """Reads a suite's table and collects what is wrong with it instead of stopping."""
+
+    def __init__(self, table: Mapping[str, Any]) -> None:
+        self.table = table
+        self.problems: list[str] = []
+
+    def cells(self) -> list[Cell]:
+        table = self.table
+        self._check_keys(table, _KEYS, "key")
+        name = table.get("name")
+        if not isinstance(name, str) or not name or Path(name).name != name:
+            self.problems.append(f"name is {name!r}; expected text that can name a folder")
+        if not isinstance(table.get("description", ""), str):
+            self.problems.append("description; expected text")
+        tasks = self._tasks(table.get("tasks"), "tasks")
+        seeds = self._seeds(table.get("seeds", [0]), "seeds")
+        sparsities = self._sparsities(table.get("sparsities", list(SPARSITIES)))
+        sizes = self._sizes(table.get("task", {}))
+        models = self._models(tasks)
+        ablations = self._choices("ablation", ABLATIONS, default=None)
+        dtypes = self._choices("dtype", DTYPES, default="float32")
+        entries = table.get("method")
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            self.problems.append("no [[method]] entry; expected at least one")
+            return []
+        cells: dict[str, Cell] = {}
+        for position, entry in enumerate(entries, 1):
+            where = f"[[method]] number {position}"
+            own_tasks = self._tasks(entry["tasks"], where) if "tasks" in entry else tasks
+            own_seeds = self._seeds(entry["seeds"], where) if "seeds" in entry else seeds
+            for task, settings in self._settings(entry, where, own_tasks):
+                owns_model = hasattr(TASKS[task], "load_model")
+                for model, ablation, dtype, seed in itertools.product(
+                    [None] if owns_model else models, ablations, dtypes, own_seeds
+                ):
+                    bench = Bench(
+                        task,
+                        TASKS[task].version,
+                        seed,
+                        sizes.get(task, Sizes()),
+                        model,
+                        ablation=ablation,
+                        dtype=dtype,
+                    )
+                    method = entry["name"]
+                    cell = Cell(method, METHODS[method].version, settings, bench, sparsities)
+                    cells.setdefault(repr((method, sorted(settings.items()), bench)), cell)
+        return list(cells.values())
+
+    def _settings(
+        self, entry: Mapping[str, Any], where: str, tasks: list[str]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Every task with every combination of settings that hold for it."""
+        method = entry.get("name")
+        if not isinstance(method, str):
+            self.problems.append(f"{where}: name is {method!r}; expected a method")
+            return
+        if method not in METHODS:
+            self.problems.append(unknown("method", method, METHODS))
+            return
+        given = {key: value for key, value in entry.items() if key not in _METHOD_KEYS}
+        overrides = entry.get("task", {})
+        if not isinstance(overrides, dict):
+            self.problems.append(f"{where}: task; expected a table [method.task.NAME]")
+            return
+        self._check_keys(overrides, tasks, "task")
+        for task in tasks:
+            override = overrides.get(task, {})
+            if not isinstance(override, dict):
+                self.problems.append(f"{where}: task.{task}; expected a table of settings")
+                continue
+            for settings in grid({**given, **override}):
+                try:
+                    yield task, resolve(method, task, settings)
+                except ValueError as error:
+                    self.problems.append(str(error))
+
+    def _check_keys(self, table: Mapping[str, Any], known: Any, kind: str) -> None:
+        self.problems += [unknown(kind, key, known) for key in table if key not in known]
+
+    def _tasks(self, value: Any, where: str) -> list[str]:
+        names = self._axis(value, where, "task names")
+        known = [name for name in names if isinstance(name, str) and name in TASKS]
+        self.problems += [unknown("task", str(name), TASKS) for name in names if name not in known]
+        return known
+
+    def _seeds(self, value: Any, where: str) -> list[int]:
+        seeds = self._axis(value, where, "seeds")
+        good = [seed for seed in seeds if type(seed) is int and seed >= 0]
+        if len(good) < len(seeds):
+            self.problems.append(f"{where}: seeds are {seeds}; expected whole numbers from 0 up")
+        return good
+
+    def _axis(self, value: Any, where: str, what: str) -> list[Any]:
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        if not values:
+            self.problems.append(f"{where}: no {what}; expected at least one")
+        return values
+
+    def _sparsities(self, value: Any) -> tuple[float, ...]:
+        try:
+            sparsities = [convert(sparsity, float) for sparsity in value]
+            if not sparsities or not all(0 <= sparsity <= 1 for sparsity in sparsities):
+                raise ValueError
+        except (TypeError, ValueError):
+            self.problems.append(f"sparsities are {value!r}; expected numbers from 0 to 1")
+            return SPARSITIES
+        return tuple(sorted(set(sparsities)))
+
+    def _sizes(self, tables: Any) -> dict[str, Sizes]:
+        if not isinstance(tables, dict):
+            self.problems.append("task; expected tables [task.NAME]")
+            return {}
+        self._check_keys(tables, TASKS, "task")
+        kinds = [field.name for field in fields(Sizes)]
+        sizes = {}
+        for task, table in tables.items():
+            if not isinstance(table, dict):
+                self.problems.append(f"task.{task}; expected a table of sizes")
+                continue
+            self._check_keys(table, kinds, f"key in [task.{task}]")
+            for kind, size in table.items():
+                if type(size) is not int or size < 1:
+                    self.problems.append(f"task.{task}.{kind} is {size!r}; expected 1 or more")
+            sizes[task] = Sizes(**{kind: table.get(kind) for kind in kinds})
+        return sizes
+
+    def _choices(self, key: str, known: tuple[str, ...], default: Any) -> list[Any]:
+        """One of `known`, or an axis of them."""
+        if key not in self.table:
+            return [default]
+        choices = self._axis(self.table[key], key, "values")
+        bad = [choice for choice in choices if choice not in known]
+        self.problems += [unknown(key, str(choice), known) for choice in bad]
+        return choices
+
+    def _models(self, tasks: list[str]) -> list[ModelOptions]:
+        """Every model with every graph option; none is needed if all tasks own theirs."""
+        options = {
+            key: self._choices(key, _GRAPH[key], None) for key in _GRAPH if key in self.table
+        }
+        needing = [task for task in tasks if not hasattr(TASKS[task], "load_model")]
+        if "model" not in self.table:
+            if needing:
+                self.problems.append(f"no model; task {needing[0]!r} needs one: model = ...")
+            return []
+        models = self._axis(self.table["model"], "model", "models")
+        bad = [model for model in models if not isinstance(model, str) or not model]
+        self.problems += [f"model is {model!r}; expected a hub id or a folder" for model in bad]
+        return [ModelOptions(id=model, **chosen) for model in models for chosen in grid(options)]
+
+
+def single_cell(
+    method: str, task: str, *, model: str | None, seed: int, given: Mapping[str, Any]
+) -> Cell:
+    """One cell as a suite would resolve it. Raises ValueError as a suite would."""
+    if method not in METHODS:
+        raise ValueError(unknown("method", method, METHODS))
+    if task not in TASKS:
+        raise ValueError(unknown("task", task, TASKS))
+    owns_model = hasattr(TASKS[task], "load_model")
+    if owns_model and model is not None:
+        raise ValueError(f"task {task!r} has its own model; leave the model {model!r} out")
+    if not owns_model and model is None:
+        raise ValueError(f"task {task!r} needs a model: a hub id or a folder")
+    options = None if model is None else ModelOptions(model)
+    bench = Bench(task, TASKS[task].version, seed, model=options)
+    return Cell(method, METHODS[method].version, resolve(method, task, given), bench)
