@@ -77,14 +77,18 @@ def run(
     given again at any time.
     """
     from benchmarks.environment import device_of
-    from benchmarks.run import Options, run
+    from benchmarks.run import SKIPPED, Options, run
     from benchmarks.suite import load_suite
 
     loaded = load_suite(suite, only=only)
     folder = out or Path("runs") / loaded.name
     options = Options(device_of(device), jobs, checkpoint_every)
     outcomes = run(loaded.cells, folder, options)
-    click.echo(f"{loaded.name}: {len(loaded.cells)} cells in {folder / 'cells'}")
+    skipped = sum(outcome.status == SKIPPED for outcome in outcomes)
+    click.echo(
+        f"{loaded.name}: {len(loaded.cells)} cells in {folder / 'cells'}, "
+        f"{skipped} of them from an earlier run"
+    )
     click.echo(f"Tables and figures: edgewise report {folder}")
     _end(outcomes)
 

@@ -16,18 +16,18 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from benchmarks.results import Panel, Row, grouped
 from benchmarks.style import GREY, method_style, sparsity_axis, style
 
-PANEL_INCHES = (4.6, 3.6)
+PANEL_INCHES = (4.6, 3.9)
 CAPTION_LINE_INCHES = 0.15
 
 
-def faithfulness_figure(panels: Sequence[Panel], metric: str) -> Figure:
-    """One metric of every panel."""
+def faithfulness_figure(panels: Sequence[Panel]) -> Figure:
+    """Every panel by its primary metric."""
     columns = min(2, len(panels))
     lines = math.ceil(len(panels) / columns)
     caption = [
         line
         for panel in panels
-        for line in textwrap.wrap(panel.caption, 88 * columns, subsequent_indent="    ")
+        for line in textwrap.wrap(panel.caption, 84 * columns, subsequent_indent="    ")
     ]
     below = CAPTION_LINE_INCHES * (len(caption) + 1)
     width, height = PANEL_INCHES[0] * columns, PANEL_INCHES[1] * lines + below
@@ -35,7 +35,7 @@ def faithfulness_figure(panels: Sequence[Panel], metric: str) -> Figure:
         layout = ConstrainedLayoutEngine(rect=(0, below / height, 1, 1 - below / height))
         figure = Figure(figsize=(width, height), layout=layout)
         for position, panel in enumerate(panels, 1):
-            _draw_panel(figure.add_subplot(lines, columns, position), panel, metric)
+            _draw_panel(figure.add_subplot(lines, columns, position), panel, panel.metric)
         figure.text(0.01, 0.06 / height, "\n".join(caption), fontsize=7, color="#404040")
     return figure
 
@@ -59,7 +59,13 @@ def _draw_panel(axes: Axes, panel: Panel, metric: str) -> None:
     sparsity_axis(axes, fewest_kept=min(row.edges for row in shown) / panel.n_edges)
     axes.set_ylabel(panel.records[0]["metrics"][metric]["unit"])
     axes.set_title(panel.task)
-    axes.legend()
+    axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.17),
+        ncols=3,
+        columnspacing=1.2,
+        handlelength=1.6,
+    )
 
 
 def _label(method: str, variant: str) -> str:

@@ -69,19 +69,26 @@ def identify(cells: Iterable[Cell], loader: Loader) -> list[Cell]:
 
 
 def _load(options: ModelOptions, dtype: torch.dtype, device: torch.device) -> MaskedTransformer:
-    path = Path(options.id)
-    if not path.exists() and (path.is_absolute() or options.id.startswith((".", "~"))):
+    path = Path(options.id).expanduser()
+    if not path.exists() and (path.is_absolute() or options.id[0] in ".~" or len(path.parts) > 2):
         raise ValueError(f"no model folder {options.id!r}")
+    name = str(path) if path.exists() else options.id
     try:
         return MaskedTransformer.from_pretrained(
-            options.id,
+            name,
             dtype=dtype,
             device=device,
             embeddings=options.embeddings,
             kv_heads=options.kv_heads,
         )
     except OSError as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
-        raise ValueError(
-            f"model {options.id!r} is neither on disk nor to be downloaded: {reason}"
-        ) from error
+        where = (
+            "holds no loadable model" if path.exists() else "is not on disk nor to be downloaded"
+        )
+        raise ValueError(f"model {options.id!r} {where}: {_first_line(error)}") from error
+    except ValueError as error:
+        raise ValueError(_first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), "no reason given")

@@ -1,13 +1,12 @@
 """Tables and figures of a folder of results: DIR/tables as Markdown and CSV, DIR/figures."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from benchmarks import tables
 from benchmarks.figures import faithfulness_figure
-from benchmarks.results import Panel, load_panels
+from benchmarks.results import load_panels
 from benchmarks.store import write_atomically
 from benchmarks.style import style
 
@@ -37,37 +36,30 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
     captions = [panel.caption for panel in panels]
     costs = tables.runtime(panels)
     sources = dict.fromkeys(line["published_source"] for line in costs if line["published_source"])
-    published = [f"Published seconds: {source}." for source in sources]
+    published = "".join(f" Published seconds: {source}." for source in sources)
     found, recovered = tables.faithfulness(panels), tables.recovery(panels)
     missing = tables.without_results(failed)
-    main: list[str] = []
+    target = folder / "tables"
     written: list[Path] = []
-    for name, numbers, shown, caption, is_main in (
-        ("faithfulness", found, tables.show_faithfulness(found), [_FAITHFULNESS, *captions], True),
-        ("recovery", recovered, tables.show_recovery(recovered), [_RECOVERY, *captions], True),
-        ("runtime", costs, tables.show_runtime(costs), [_RUNTIME, *published, *captions], False),
-        ("without_results", missing, missing, [_WITHOUT_RESULTS], True),
+    for name, numbers, shown, caption in (
+        ("faithfulness", found, tables.show_faithfulness(found), _FAITHFULNESS),
+        ("recovery", recovered, tables.show_recovery(recovered), _RECOVERY),
+        ("runtime", costs, tables.show_runtime(costs), _RUNTIME + published),
+        ("without_results", missing, missing, _WITHOUT_RESULTS),
     ):
-        if not numbers:
-            continue
-        table = tables.markdown(shown)
-        text = f"{' '.join(caption)}\n\n{table}\n"
-        written += [
-            _write_text(folder / "tables" / f"{name}.md", text),
-            _write_text(folder / "tables" / f"{name}.csv", tables.comma_separated(numbers)),
-        ]
-        if is_main:
-            main.append(table)
-    return main, written + _write_figures(folder / "figures", panels)
-
-
-def _write_figures(folder: Path, panels: Sequence[Panel]) -> list[Path]:
-    """One figure per primary metric, as PNG and SVG."""
-    written: list[Path] = []
-    for metric in dict.fromkeys(panel.metric for panel in panels):
-        figure = faithfulness_figure([panel for panel in panels if panel.metric == metric], metric)
-        written += [_save(figure, folder / f"{metric}.{kind}") for kind in ("png", "svg")]
-    return written
+        if numbers:
+            notes = "\n".join(f"- {line}" for line in captions)
+            text = f"{caption}\n\n{notes}\n\n{tables.aligned(shown, 'pipe')}\n"
+            written += [
+                _write_text(target / f"{name}.md", text),
+                _write_text(target / f"{name}.csv", tables.comma_separated(numbers)),
+            ]
+    if panels:
+        figure = faithfulness_figure(panels)
+        written += [_save(figure, folder / "figures" / f"faithfulness.{k}") for k in ("png", "svg")]
+    brief = tables.show_faithfulness(found, brief=True)
+    main = [brief, tables.show_recovery(recovered), missing]
+    return [tables.aligned(lines, "simple") for lines in main if lines], written
 
 
 def _save(figure: Figure, path: Path) -> Path:

@@ -24,6 +24,9 @@ from edgewise.discovery import Unsupported
 from edgewise.progress import track
 
 
+SKIPPED = "skipped"
+
+
 @dataclass(frozen=True)
 class Options:
     """How to run: none of it changes a result."""
@@ -45,19 +48,22 @@ class Outcome:
 def run(cells: Sequence[Cell], folder: Path, options: Options) -> list[Outcome]:
     """Run all cells that are not finished in `folder`, then match rankings with circuits.
 
+    Gives what became of every cell and of every bench's matching stage; skipped cells come first.
     Raises ValueError if the folder cannot be used or a model cannot be loaded, before any cell
     runs.
     """
     store, loader = Store(folder), Loader(options.device)
     store.prepare()
     cells = identify(cells, loader)
+    done = {cell.name for cell in cells if store.is_done(cell.name)}
     work: list[Cell | Bench] = []
     for bench in dict.fromkeys(cell.bench for cell in cells):
-        work += [c for c in cells if c.bench == bench and not store.is_done(c.name)]
+        work += [cell for cell in cells if cell.bench == bench and cell.name not in done]
         work.append(bench)
+    skipped = [Outcome(cell.name, SKIPPED) for cell in cells if cell.name in done]
     if options.jobs > 1:
-        return _in_processes(work, store, options)
-    return [_do(item, store, loader, options) for item in track(work, "cells")]
+        return skipped + _in_processes(work, store, options)
+    return skipped + [_do(item, store, loader, options) for item in track(work, "cells")]
 
 
 def _in_processes(work: Iterable[Cell | Bench], store: Store, options: Options) -> list[Outcome]:

@@ -158,7 +158,10 @@ class _Parser:
             if not isinstance(override, dict):
                 self.problems.append(f"{where}: task.{task}; expected a table of settings")
                 continue
-            for settings in grid({**given, **override}):
+            axes = {**given, **override}
+            empty = [name for name, value in axes.items() if value == []]
+            self.problems += [f"{where}: {name} is an empty list" for name in empty]
+            for settings in grid(axes):
                 try:
                     yield task, resolve(method, task, settings)
                 except ValueError as error:

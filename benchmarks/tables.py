@@ -48,18 +48,20 @@ def faithfulness(panels: Iterable[Panel]) -> list[Line]:
     return lines
 
 
-def show_faithfulness(lines: Iterable[Line]) -> list[Line]:
-    """Values with their intervals in one column each, sparsities in percent."""
+def show_faithfulness(lines: Iterable[Line], *, brief: bool = False) -> list[Line]:
+    """Sparsities in percent; values with their intervals and variants, or in brief alone."""
     shown = []
     for line in lines:
-        circles = [name.removesuffix(" low") for name in line if name.endswith(" low")]
         cells = {name: line[name] for name in ("task", "method", "setting", "seed", "edges")}
         cells["sparsity, %"] = f"{100 * line['sparsity']:.2f}"
-        cells["live, %"] = f"{100 * line['live_sparsity']:.2f}"
+        if not brief:
+            cells["live, %"] = f"{100 * line['live_sparsity']:.2f}"
         cells["metric"] = line["metric"]
-        for name in circles:
-            interval = f"{line[name]:.3g} [{line[f'{name} low']:.3g}, {line[f'{name} high']:.3g}]"
-            cells[name] = f"{interval} {line.get(f'{name} variant', '')}".strip()
+        for name in (name.removesuffix(" low") for name in line if name.endswith(" low")):
+            cells[name] = f"{line[name]:.3g}"
+            if not brief:
+                interval = f"[{line[f'{name} low']:.3g}, {line[f'{name} high']:.3g}]"
+                cells[name] += f" {interval} {line.get(f'{name} variant', '')}".rstrip()
         shown.append(cells)
     return shown
 
@@ -180,7 +182,7 @@ def show_record(record: Record) -> str:
         for row in record["rows"]
     ]
     return (
-        f"{markdown(lines)}\n\n"
+        f"{aligned(lines, 'simple')}\n\n"
         f"{record['seconds']:.1f} s, {record['peak_bytes'] / 2**20:,.0f} MB, "
         f"{record['forward_equivalents']:,.1f} forward-equivalents of "
         f"{record['n_prompts']['train']:,} prompts; graph of {record['graph']}, "
@@ -188,10 +190,18 @@ def show_record(record: Record) -> str:
     )
 
 
-def markdown(lines: Sequence[Line]) -> str:
+def aligned(lines: Sequence[Line], layout: str) -> str:
+    """The table as text, in one of tabulate's layouts."""
     columns = _columns(lines)
     cells = [[_or_blank(line.get(name)) for name in columns] for line in lines]
-    return tabulate(cells, columns, tablefmt="pipe", disable_numparse=True)
+    numeric = [all(_is_number(line.get(name)) for line in lines) for name in columns]
+    return tabulate(
+        cells,
+        columns,
+        tablefmt=layout,
+        disable_numparse=True,
+        colalign=["right" if right else "left" for right in numeric],
+    )
 
 
 def comma_separated(lines: Sequence[Line]) -> str:
@@ -206,10 +216,18 @@ def _columns(lines: Iterable[Line]) -> list[str]:
     return list(dict.fromkeys(name for line in lines for name in line))
 
 
+def _is_number(value: Any) -> bool:
+    try:
+        float(str(value).replace(",", "") or 0)
+    except ValueError:
+        return value is None
+    return True
+
+
 def _or_blank(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return f"{value:,}" if type(value) is int else str(value)
 
 
 def _at_size(panel: Panel, rows: Sequence[Row]) -> Line:

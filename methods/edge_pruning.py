@@ -10,7 +10,7 @@ run per prompt, kept.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -36,8 +36,8 @@ class EdgePruning:
     A `target_sparsity` above 1 cannot be reached, so the pressure never relents. `node_masks`
     multiplies each edge's mask with its writer's; `node_loss` adds the same constraint on them with
     `node_target` (off in the published runs, where they are trained and decay all the same).
-    `threshold`: keep the edges whose evaluation mask exceeds it; None: keep as many edges as the
-    evaluation masks' own sum, the largest.
+    `cut` makes the masks binary: by `sparsity`, the largest are kept, as many as the evaluation
+    masks add up to; by `threshold`, all that exceed it (the paper's way for Tracr).
 
     Repaired here: the evaluation masks are cut over the legal edges alone (in the published code
     entries that are no edges take part and zero out early layers), the node masks' sparsity counts
@@ -55,7 +55,8 @@ class EdgePruning:
     node_masks: bool = True
     node_loss: bool = False
     node_target: float = 0.72
-    threshold: float | None = None
+    cut: Literal["sparsity", "threshold"] = "sparsity"
+    threshold: float = 0.005
     version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
@@ -69,6 +70,8 @@ class EdgePruning:
         for name in ("target_sparsity", "learning_rate", "lagrangian_learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)}; expected a positive number")
+        if self.cut not in ("sparsity", "threshold"):
+            raise ValueError(f"cut={self.cut!r}; expected 'sparsity' or 'threshold'")
         if self.node_loss and not self.node_masks:
             raise ValueError("node_loss=True needs node_masks=True")
 
@@ -177,7 +180,7 @@ class _Masks:
 
     def _kept(self, log_alpha: Float[Tensor, " edge"]) -> Tensor:
         soft = evaluation_masks(log_alpha)
-        if self._method.threshold is not None:
+        if self._method.cut == "threshold":
             return soft > self._method.threshold
         n_kept = int(soft.sum().round())
         kept = torch.zeros(len(soft), dtype=torch.bool, device=soft.device)
