@@ -16,11 +16,15 @@ def block_flops(
     block: Block,
     batch: int,
     position: int,
-    n_kv: int | None = None,
     *,
+    n_heads: int | None = None,
+    n_kv: int | None = None,
     backward: bool = False,
 ) -> int:
-    """One attention block with `n_kv` key and value projections, one MLP, or the unembedding.
+    """One attention block, one MLP, or the unembedding.
+
+    Of an attention block, `n_heads` heads and `n_kv` key and value projections count (default: the
+    layer's own numbers).
 
     Weights are frozen, so a backward pass repeats each product once; the products of queries with
     keys and of patterns with values have two gradients each.
@@ -30,16 +34,15 @@ def block_flops(
         return 2 * tokens * architecture.d_model * architecture.n_outputs
     if block.kind == "mlp":
         return 2 * tokens * architecture.mlp_parameters
-    width, heads = architecture.d_head, architecture.n_heads
+    width, heads = architecture.d_head, n_heads or architecture.n_heads
     n_kv = n_kv or architecture.n_kv_heads
     projections = 2 * tokens * architecture.d_model * width * (2 * heads + 2 * n_kv)
     patterns = 4 * batch * heads * position**2 * width
     return projections + (2 * patterns if backward else patterns)
 
 
-def read_flops(architecture: Architecture, block: Block, tokens: int) -> int:
-    """Mask times writers for all of a block's readers."""
-    n_readers = block.readers.stop - block.readers.start
+def read_flops(architecture: Architecture, block: Block, tokens: int, n_readers: int) -> int:
+    """Mask times writers for some of a block's readers."""
     return 2 * tokens * n_readers * block.n_legal * architecture.d_model
 
 

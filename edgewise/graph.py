@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 Ablation = Literal["interchange", "zero", "mean"]
@@ -29,6 +29,34 @@ class Block:
     readers: slice
     writers: slice
     n_legal: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a pass runs of a block: all of it, or only some `heads` of an attention block."""
+
+    block: Block
+    heads: Int[Tensor, " head"] | None = None
+
+    @property
+    def readers(self) -> slice | Int[Tensor, " reader"]:
+        if self.heads is None:
+            return self.block.readers
+        n_heads = self.block.writers.stop - self.block.writers.start
+        qkv = [self.heads + kind * n_heads for kind in range(3)]
+        return self.block.readers.start + torch.cat(qkv)
+
+    @property
+    def n_readers(self) -> int:
+        if self.heads is None:
+            return self.block.readers.stop - self.block.readers.start
+        return 3 * len(self.heads)
+
+    @property
+    def writers(self) -> slice | Int[Tensor, " writer"]:
+        if self.heads is None:
+            return self.block.writers
+        return self.block.writers.start + self.heads
 
 
 @dataclass(frozen=True)
@@ -125,15 +153,9 @@ class Graph:
         same output with and without ablation. Under zero and mean ablation a component without
         inputs still emits a constant, so only the first half holds.
         """
-        legal, feeds = self.legal.to(mask.device), self.feeds.to(mask.device)
-        live = mask & legal
-        reaches_out = torch.zeros(mask.shape[:-1], dtype=torch.bool, device=mask.device)
-        reaches_out[..., -1] = True
-        for block in reversed(self.blocks[:-1]):
-            useful = (live[..., :, block.writers] & reaches_out[..., :, None]).any(-2)
-            inputs = feeds[block.readers, block.writers]
-            reaches_out[..., block.readers] = (useful[..., None, :] & inputs).any(-1)
-        live = live & reaches_out[..., :, None]
+        feeds = self.feeds.to(mask.device)
+        live = mask & self.legal.to(mask.device)
+        live = live & self.reaches_out(live)[..., :, None]
         if ablation != "interchange":
             return live
         reached = torch.zeros(
@@ -145,6 +167,31 @@ class Graph:
             inputs = feeds[block.readers, block.writers]
             reached[..., block.writers] = (fed[..., :, None] & inputs).any(-2)
         return live & reached[..., None, :]
+
+    def reaches_out(
+        self, mask: Bool[Tensor, "*circuits reader writer"]
+    ) -> Bool[Tensor, "*circuits reader"]:
+        """The readers from which `out` can be reached along edges of the mask."""
+        feeds = self.feeds.to(mask.device)
+        reaches = torch.zeros(mask.shape[:-1], dtype=torch.bool, device=mask.device)
+        reaches[..., -1] = True
+        for block in reversed(self.blocks[:-1]):
+            useful = (mask[..., :, block.writers] & reaches[..., :, None]).any(-2)
+            inputs = feeds[block.readers, block.writers]
+            reaches[..., block.readers] = (useful[..., None, :] & inputs).any(-1)
+        return reaches
+
+    def needed(self, block: Block, reaches: Bool[Tensor, " reader"]) -> Part | None:
+        """What has to run of a block whose readers reach `out` or not; None if nothing.
+
+        Heads that share key-value readers run all or none.
+        """
+        needed = reaches[block.readers]
+        if not needed.any():
+            return None
+        if needed.all() or self.n_kv_heads is not None:
+            return Part(block)
+        return Part(block, needed[: self.n_heads].nonzero().flatten())
 
     def edge_names(self, mask: Bool[Tensor, "reader writer"]) -> list[str]:
         """The edges of `mask` as `writer->reader`, in the order of the readers."""

@@ -8,7 +8,7 @@ model on the corrupted prompt. Cost: one forward pass plus 2 · d_model · edges
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +19,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from edgewise import flops
-from edgewise.architectures import ARCHITECTURES, Architecture, architecture_of
-from edgewise.graph import Block, Graph
+from edgewise.architectures import Architecture, architecture_of, check_supported
+from edgewise.graph import Graph, Part
 from edgewise.writers import WriterBuffer
 
 Mask = Float[Tensor, "*mask reader writer"] | Bool[Tensor, "*mask reader writer"]
@@ -79,12 +79,7 @@ class MaskedTransformer:
         Raises ValueError for an architecture that is not supported, before any weight is read, and
         OSError where the model is neither on disk nor to be had.
         """
-        config = AutoConfig.from_pretrained(id_or_folder)
-        if config.model_type not in ARCHITECTURES:
-            raise ValueError(
-                f"model type {config.model_type!r} of {id_or_folder} is not supported; "
-                f"supported: {', '.join(ARCHITECTURES)}"
-            )
+        check_supported(AutoConfig.from_pretrained(id_or_folder))
         model: Any = AutoModelForCausalLM.from_pretrained(id_or_folder, dtype=dtype)
         return cls(model.to(device), embeddings=embeddings, kv_heads=kv_heads, id=str(id_or_folder))
 
@@ -191,17 +186,36 @@ class MaskedTransformer:
         if start == 0:
             for writer, output in enumerate(self._embed(buffer.tokens)):
                 buffer.write(slice(writer, writer + 1), output[:, :, None])
-        for index, block in enumerate(self.graph.blocks[start:-1], start):
-            count_backward = self._count(block, len(masks) * batch, position)
-            inputs = buffer.read(masks, block, index, on_backward=count_backward)
-            outputs = self._outputs(block, inputs.view(-1, position, *inputs.shape[2:]))
-            buffer.write(block.writers, outputs)
+        for index, part in self._parts(masks, start):
+            count_backward = self._count(part, len(masks) * batch, position)
+            inputs = buffer.read(masks, part, index, on_backward=count_backward)
+            outputs = self._outputs(part, inputs.view(-1, position, *inputs.shape[2:]))
+            buffer.write(part.writers, outputs)
         rows, shape = _rows(buffer.tokens, targets)
-        count_backward = self._count(self.graph.blocks[-1], len(masks), math.prod(shape))
-        inputs = buffer.read(masks, self.graph.blocks[-1], -1, rows, count_backward)
+        out = Part(self.graph.blocks[-1])
+        count_backward = self._count(out, len(masks), math.prod(shape))
+        inputs = buffer.read(masks, out, -1, rows, count_backward)
         buffer.end_run()
         logits = self.architecture.unembed(inputs.view(len(masks), *shape, -1))
         return logits if mask.ndim == 3 else logits[0]
+
+    def _parts(
+        self, masks: Float[Tensor, "mask reader writer"], start: int
+    ) -> Iterator[tuple[int, Part]]:
+        """What has to run of each block from `start` on, with the block's index.
+
+        Components from which no mask leads on to `out` are left out, unless a gradient is asked
+        for: it is not zero where the mask is.
+        """
+        blocks = list(enumerate(self.graph.blocks[:-1]))[start:]
+        if masks.requires_grad and torch.is_grad_enabled():
+            yield from ((index, Part(block)) for index, block in blocks)
+            return
+        reaches = self.graph.reaches_out(masks.cpu() != 0).any(0)
+        for index, block in blocks:
+            part = self.graph.needed(block, reaches)
+            if part is not None:
+                yield index, part
 
     def _full_pass(
         self,
@@ -217,7 +231,7 @@ class MaskedTransformer:
         if record is not None:
             record[:, :, : embedded.shape[2]] = embedded
         for block in self.graph.blocks[:-1]:
-            outputs = self._outputs(block, residual[:, :, None])
+            outputs = self._outputs(Part(block), residual[:, :, None])
             residual = residual + outputs.sum(2)
             if record is not None:
                 record[:, :, block.writers] = outputs
@@ -243,20 +257,22 @@ class MaskedTransformer:
         return [sum(outputs[1:], outputs[0])] if len(self.graph.embeddings) == 1 else outputs
 
     def _outputs(
-        self, block: Block, inputs: Float[Tensor, "batch position reader d_model"]
+        self, part: Part, inputs: Float[Tensor, "batch position reader d_model"]
     ) -> Float[Tensor, "batch position writer d_model"]:
-        if block.kind == "attention":
-            return self.architecture.attention(block.layer, inputs)
-        return self.architecture.mlp(block.layer, inputs.squeeze(2))[:, :, None]
+        if part.block.kind == "attention":
+            return self.architecture.attention(part.block.layer, inputs, part.heads)
+        return self.architecture.mlp(part.block.layer, inputs.squeeze(2))[:, :, None]
 
-    def _count(self, block: Block, batch: int, position: int) -> Callable[[], None]:
-        """Count a masked block's forward pass; the function returned counts its backward pass."""
-        read = flops.read_flops(self.architecture, block, batch * position)
-        shape = (self.architecture, block, batch, position, self.graph.n_kv_readers)
-        self.flops += read + flops.block_flops(*shape)
+    def _count(self, part: Part, batch: int, position: int) -> Callable[[], None]:
+        """Count a masked part's forward pass; the function returned counts its backward pass."""
+        n_heads = None if part.heads is None else len(part.heads)
+        heads = {"n_heads": n_heads, "n_kv": n_heads or self.graph.n_kv_readers}
+        shape = (self.architecture, part.block, batch, position)
+        read = flops.read_flops(self.architecture, part.block, batch * position, part.n_readers)
+        self.flops += read + flops.block_flops(*shape, **heads)
 
         def count_backward() -> None:
-            self.flops += 2 * read + flops.block_flops(*shape, backward=True)
+            self.flops += 2 * read + flops.block_flops(*shape, **heads, backward=True)
 
         return count_backward
 

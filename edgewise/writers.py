@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from edgewise.graph import Block, Graph
+from edgewise.graph import Graph, Part
 
 
 class WriterBuffer:
@@ -38,7 +38,8 @@ class WriterBuffer:
         self.tokens, self.n_masks = tokens, n_masks
         n_writers = len(graph.writers)
         shape = (n_masks, tokens.numel(), n_writers, d_model)
-        self.delta = torch.empty(shape, dtype=dtype, device=tokens.device)
+        # Zero, as a writer that is not run may still be read, with a mask of zero.
+        self.delta = torch.zeros(shape, dtype=dtype, device=tokens.device)
         self.ablated = self.residual = None
         if ablated is not None:
             full = ablated.expand(*tokens.shape, n_writers, d_model)
@@ -49,27 +50,31 @@ class WriterBuffer:
         # in exactly the reverse order, although the data flow through the buffer unseen by it.
         self._clock = torch.empty(0, dtype=dtype, device=tokens.device)
 
-    def write(self, block: slice, clean: Float[Tensor, "batch position writer d_model"]) -> None:
-        """Store a block's writers; `batch` is masks × prompts, or prompts alone for all masks."""
-        self._clock = _Write.apply(clean, self._clock, self, block)
+    def write(
+        self,
+        writers: slice | Int[Tensor, " writer"],
+        clean: Float[Tensor, "batch position writer d_model"],
+    ) -> None:
+        """Store some writers; `batch` is masks × prompts, or prompts alone for all masks."""
+        self._clock = _Write.apply(clean, self._clock, self, writers)
 
     def read(
         self,
         mask: Float[Tensor, "mask reader writer"],
-        block: Block,
+        part: Part,
         index: int,
         rows: Int[Tensor, " row"] | None = None,
         on_backward: Callable[[], None] | None = None,
     ) -> Float[Tensor, "mask row block_reader d_model"]:
-        """The inputs of a block's readers, at all tokens or at `rows` of them.
+        """The inputs of a part's readers, at all tokens or at `rows` of them.
 
         `index` is the block's place in the graph; `on_backward` is called in the backward pass.
         """
-        part = mask[:, block.readers, : block.n_legal]
-        return _Read.apply(part, self._clock, self, index, rows, on_backward)
+        weights = mask[:, part.readers, : part.block.n_legal]
+        return _Read.apply(weights, self._clock, self, index, rows, on_backward)
 
     def end_run(self) -> None:
-        """Let go of the run's autograd graph, which holds the buffer: neither would ever be freed."""
+        """Let go of the autograd graph: it holds the buffer, so neither would ever be freed."""
         self._clock = self._clock.detach()
 
     def gradient(self, *, start: bool = False) -> Tensor:
@@ -96,15 +101,13 @@ def _residual_stream(
 class _Write(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, clean: Tensor, clock: Tensor, buffer: WriterBuffer, writers: slice
+        ctx: Any, clean: Tensor, clock: Tensor, buffer: WriterBuffer, writers: slice | Tensor
     ) -> Tensor:
         ctx.buffer, ctx.writers, ctx.shape = buffer, writers, clean.shape
-        target = buffer.delta[:, :, writers]
-        clean = clean.reshape(-1, *target.shape[1:]).expand_as(target)
-        if buffer.ablated is None:
-            target.copy_(clean)
-        else:
-            torch.sub(clean, buffer.ablated[:, writers], out=target)
+        delta = clean.reshape(-1, buffer.tokens.numel(), *clean.shape[2:])
+        if buffer.ablated is not None:
+            delta = delta - buffer.ablated[:, writers]
+        buffer.delta[:, :, writers] = delta
         return clock.clone()
 
     @staticmethod

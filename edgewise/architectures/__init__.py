@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from edgewise.architectures.gpt2 import GPT2Architecture
 from edgewise.architectures.llama import LlamaArchitecture
@@ -43,9 +43,15 @@ class Architecture(Protocol):
         ...
 
     def attention(
-        self, layer: int, x: Float[Tensor, "batch position reader d_model"]
+        self,
+        layer: int,
+        x: Float[Tensor, "batch position reader d_model"],
+        heads: Int[Tensor, " head"] | None = None,
     ) -> Float[Tensor, "batch position head d_model"]:
-        """What each head adds, with its share of the output bias; the norm is applied here."""
+        """What each head adds, with its share of the output bias; the norm is applied here.
+
+        With `heads`, only those are run, each with its own q, k and v reader.
+        """
         ...
 
     def mlp(
@@ -66,6 +72,21 @@ ARCHITECTURES: dict[str, Callable[[Any], Architecture]] = {
     "qwen2": LlamaArchitecture,
 }
 
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+_EXPECTED = "which is not supported; expected float32, bfloat16 or float16 throughout"
+
+
+def check_supported(config: PreTrainedConfig) -> None:
+    """Raises ValueError for a model type that is not supported, and for quantised weights."""
+    model = f" of {config.name_or_path}" if config.name_or_path else ""
+    if config.model_type not in ARCHITECTURES:
+        raise ValueError(
+            f"model type {config.model_type!r}{model} is not supported; "
+            f"supported: {', '.join(ARCHITECTURES)}"
+        )
+    if getattr(config, "quantization_config", None) is not None:
+        raise ValueError(f"the weights{model} are quantised, {_EXPECTED}")
+
 
 def architecture_of(model: PreTrainedModel) -> Architecture:
     """The architecture of a loaded Hugging Face model, by its `model_type`.
@@ -73,17 +94,10 @@ def architecture_of(model: PreTrainedModel) -> Architecture:
     Raises ValueError for a type that is not supported, quantised weights, or a bare model without
     its language-modelling head.
     """
-    model_type = model.config.model_type
-    if model_type not in ARCHITECTURES:
-        raise ValueError(
-            f"model type {model_type!r} is not supported; supported: {', '.join(ARCHITECTURES)}"
-        )
+    check_supported(model.config)
     if model.get_output_embeddings() is None:
         raise ValueError(f"{type(model).__name__} has no language-modelling head")
     for name, weight in model.named_parameters():
-        if weight.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
-            raise ValueError(
-                f"weight {name} is {weight.dtype}: quantised models are not supported, "
-                "load the model in float32, bfloat16 or float16"
-            )
-    return ARCHITECTURES[model_type](model)
+        if weight.dtype not in _DTYPES:
+            raise ValueError(f"weight {name} is {weight.dtype}, {_EXPECTED}")
+    return ARCHITECTURES[model.config.model_type](model)

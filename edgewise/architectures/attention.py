@@ -31,15 +31,16 @@ def combine(
     z: Float[Tensor, "head batch position d_head"],
     weight: Float[Tensor, "head d_head d_model"],
     bias: Float[Tensor, " d_model"] | None,
+    n_heads: int,
 ) -> Float[Tensor, "batch position head d_model"]:
     """Each head's contribution to the residual stream.
 
-    The output bias is shared evenly among the heads, so that it goes with them (Edge Pruning's
-    convention; it matters under zero ablation).
+    The output bias is shared evenly among the layer's `n_heads`, here or left out, so that it goes
+    with them (Edge Pruning's convention; it matters under zero ablation).
     """
     heads, batch, position, _ = z.shape
     rows = z.flatten(1, 2)
-    y = torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias / heads, rows, weight)
+    y = torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias / n_heads, rows, weight)
     return y.view(heads, batch, position, -1).permute(1, 2, 0, 3)
 
 

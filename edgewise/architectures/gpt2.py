@@ -38,16 +38,21 @@ class GPT2Architecture:
         return [transformer.wte(tokens), position.expand(*tokens.shape, -1)]
 
     def attention(
-        self, layer: int, x: Float[Tensor, "batch position reader d_model"]
+        self,
+        layer: int,
+        x: Float[Tensor, "batch position reader d_model"],
+        heads: Int[Tensor, " head"] | None = None,
     ) -> Float[Tensor, "batch position head d_model"]:
         block = self._layers[layer]
         fused, output = block.attn.c_attn, block.attn.c_proj
-        heads, d_head = self.n_heads, self.d_head
-        weight = fused.weight.view(-1, 3 * heads, d_head).transpose(0, 1)
-        qkv = project(block.ln_1(x), weight, fused.bias.view(-1, d_head))
-        q, k, v = qkv.view(3, heads, *qkv.shape[1:])
+        chosen = slice(None) if heads is None else heads
+        shape = self.n_heads, self.d_head
+        weight = fused.weight.view(-1, 3, *shape)[:, :, chosen].flatten(1, 2).transpose(0, 1)
+        bias = fused.bias.view(3, *shape)[:, chosen].flatten(0, 1)
+        qkv = project(block.ln_1(x), weight, bias)
+        q, k, v = qkv.view(3, -1, *qkv.shape[1:])
         z = scaled_dot_product_attention(q, k, v, is_causal=True, scale=self._scale(layer))
-        return combine(z, output.weight.view(heads, d_head, -1), output.bias)
+        return combine(z, output.weight.view(*shape, -1)[chosen], output.bias, self.n_heads)
 
     def _scale(self, layer: int) -> float:
         config = self._model.config

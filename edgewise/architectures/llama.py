@@ -31,12 +31,12 @@ class LlamaArchitecture:
         self._model = model
         self._layers: list[Any] = list(model.model.layers)
         self.n_layers, self.n_heads = config.num_hidden_layers, config.num_attention_heads
-        self.n_kv_heads = config.num_key_value_heads
+        self.n_kv_heads: int = config.num_key_value_heads or self.n_heads
         self.d_model = config.hidden_size
         self.d_head = self._layers[0].self_attn.head_dim
         self.mlp_parameters = 3 * self.d_model * config.intermediate_size
         self.n_outputs = config.vocab_size
-        self.max_positions: int | None = None
+        self.max_positions: int | None = _rotary_limit(model.model.rotary_emb)
         self._window = _active_window(model.config, self._layers)
 
     def weights(self) -> dict[str, Tensor]:
@@ -51,33 +51,41 @@ class LlamaArchitecture:
         return [self._model.model.embed_tokens(tokens)]
 
     def attention(
-        self, layer: int, x: Float[Tensor, "batch position reader d_model"]
+        self,
+        layer: int,
+        x: Float[Tensor, "batch position reader d_model"],
+        heads: Int[Tensor, " head"] | None = None,
     ) -> Float[Tensor, "batch position head d_model"]:
         block = self._layers[layer]
-        attention, heads = block.self_attn, self.n_heads
+        attention, output = block.self_attn, block.self_attn.o_proj
+        chosen, shared = slice(None), slice(None)
+        if heads is not None:
+            chosen, shared = heads, heads // (self.n_heads // self.n_kv_heads)
         x = block.input_layernorm(x)
-        readers = x.shape[2]
-        n_kv = (readers - heads) // 2
-        parts = (x, x, x) if readers == 1 else x.split([heads, n_kv, n_kv], dim=2)
-        linears = (attention.q_proj, attention.k_proj, attention.v_proj)
-        q, k, v = (self._project(part, linear) for part, linear in zip(parts, linears, strict=True))
+        n_heads, readers = self.n_heads if heads is None else len(heads), x.shape[2]
+        n_kv = (readers - n_heads) // 2
+        parts = (x, x, x) if readers == 1 else x.split([n_heads, n_kv, n_kv], dim=2)
+        q = self._project(parts[0], attention.q_proj, chosen)
+        k = self._project(parts[1], attention.k_proj, shared)
+        v = self._project(parts[2], attention.v_proj, shared)
         cos, sin = self._model.model.rotary_emb(
             x, arange(x.shape[1], device=x.device)[None]
         )  # [1, position, d_head] each
         q, k = apply_rotary_pos_emb(q, k, cos, sin)
-        k, v = repeat_heads(k, heads), repeat_heads(v, heads)
+        k, v = repeat_heads(k, n_heads), repeat_heads(v, n_heads)
         z = scaled_dot_product_attention(q, k, v, is_causal=True, scale=attention.scaling)
-        output = attention.o_proj
-        weight = output.weight.view(-1, heads, self.d_head).permute(1, 2, 0)
-        return combine(z, weight, output.bias)
+        weight = output.weight.view(-1, self.n_heads, self.d_head).permute(1, 2, 0)[chosen]
+        return combine(z, weight, output.bias, self.n_heads)
 
     def _project(
-        self, x: Float[Tensor, "batch position reader d_model"], linear: Linear
+        self,
+        x: Float[Tensor, "batch position reader d_model"],
+        linear: Linear,
+        heads: slice | Int[Tensor, " head"],
     ) -> Float[Tensor, "projection batch position d_head"]:
-        weight = linear.weight.view(-1, self.d_head, self.d_model).transpose(1, 2)
-        return project(
-            x, weight, None if linear.bias is None else linear.bias.view(-1, self.d_head)
-        )
+        weight = linear.weight.view(-1, self.d_head, self.d_model).transpose(1, 2)[heads]
+        bias = None if linear.bias is None else linear.bias.view(-1, self.d_head)[heads]
+        return project(x, weight, bias)
 
     def mlp(
         self, layer: int, x: Float[Tensor, "batch position d_model"]
@@ -87,6 +95,15 @@ class LlamaArchitecture:
 
     def unembed(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
         return self._model.lm_head(self._model.model.norm(x))
+
+
+def _rotary_limit(rotary: Any) -> int | None:
+    """Beyond it, these scalings make the logits depend on the longest prompt of the batch."""
+    if rotary.rope_type == "dynamic":
+        return rotary.config.max_position_embeddings
+    if rotary.rope_type == "longrope":
+        return rotary.config.rope_parameters["original_max_position_embeddings"]
+    return None
 
 
 def _active_window(config: PreTrainedConfig, layers: list[Any]) -> int | None:

@@ -126,14 +126,22 @@ class TracrArchitecture:
         return [token, position.expand_as(token)]
 
     def attention(
-        self, layer: int, x: Float[Tensor, "batch position reader d_model"]
+        self,
+        layer: int,
+        x: Float[Tensor, "batch position reader d_model"],
+        heads: Int[Tensor, " head"] | None = None,
     ) -> Float[Tensor, "batch position head d_model"]:
         output = f"transformer/layer_{layer}/attn/linear"
-        qkv = project(x, *self._qkv[layer])
-        q, k, v = qkv.view(3, self.n_heads, *qkv.shape[1:])
+        chosen = slice(None) if heads is None else heads
+        weight, bias = (
+            fused.unflatten(0, (3, self.n_heads))[:, chosen].flatten(0, 1)
+            for fused in self._qkv[layer]
+        )
+        qkv = project(x, weight, bias)
+        q, k, v = qkv.view(3, -1, *qkv.shape[1:])
         z = scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         weight = self._weights[f"{output}/w"].view(self.n_heads, self.d_head, -1)
-        return combine(z, weight, self._weights[f"{output}/b"])
+        return combine(z, weight[chosen], self._weights[f"{output}/b"], self.n_heads)
 
     def _fused(self, layer: int) -> tuple[Tensor, Tensor]:
         """The matrices and biases of the q of all heads, the k, the v."""
