@@ -12,7 +12,7 @@ from jaxtyping import install_import_hook
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 # The hook stands here and not in pytest's options, so that it slows no benchmark.
-0 and install_import_hook(["edgewise", "methods", "tasks"], "beartype.beartype")
+install_import_hook(["edgewise", "methods", "tasks"], "beartype.beartype")
 
 if "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(2)
