@@ -141,7 +141,7 @@ def _save(
         "meta": dict(meta),
     }
     save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+        {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()},
         path,
         metadata={"edgewise": json.dumps(header, sort_keys=True)},
     )

@@ -9,7 +9,7 @@ model on the corrupted prompt. Cost: one forward pass plus 2 · d_model · edges
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -269,12 +269,12 @@ class MaskedTransformer:
         heads = {"n_heads": n_heads, "n_kv": n_heads or self.graph.n_kv_readers}
         shape = (self.architecture, part.block, batch, position)
         read = flops.read_flops(self.architecture, part.block, batch * position, part.n_readers)
-        self.flops += read + flops.block_flops(*shape, **heads)
+        self._add_flops(read + flops.block_flops(*shape, **heads))
+        backward = 2 * read + flops.block_flops(*shape, **heads, backward=True)
+        return partial(self._add_flops, backward)
 
-        def count_backward() -> None:
-            self.flops += 2 * read + flops.block_flops(*shape, **heads, backward=True)
-
-        return count_backward
+    def _add_flops(self, operations: int) -> None:
+        self.flops += operations
 
 
 def _rows(

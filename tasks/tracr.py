@@ -110,9 +110,9 @@ def all_inputs(
     words = torch.arange(len(program.vocab))
     clean = torch.cartesian_prod(*[words] * program.length).repeat(copies, 1)
     shift = torch.randint(1, len(words), clean.shape, generator=generator)
-    ids = architecture.encode([[BOS, *program.vocab]])[0].cpu()
+    begin, ids = architecture.encode([[BOS, word] for word in program.vocab]).cpu().T
     prompts, twins = (
-        torch.cat([ids[:1].expand(len(clean), 1), ids[1:][chosen]], 1)
+        torch.cat([begin[:1].expand(len(clean), 1), ids[chosen]], 1)
         for chosen in (clean, (clean + shift) % len(words))
     )
     first = 0 if bos else 1

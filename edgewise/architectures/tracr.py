@@ -171,9 +171,8 @@ def _unembedding(compiled: "AssembledTransformerModel") -> np.ndarray:
     Its columns come in the order of the output encoder, as both follow the output's basis.
     """
     import haiku
-    import jax
 
-    def unembed(x: jax.Array) -> jax.Array:
+    def unembed(x: np.ndarray) -> Any:
         return compiled.get_compiled_model().unembed(x, use_unembed_argmax=False)
 
     axes = np.eye(len(compiled.residual_labels), dtype=np.float32)

@@ -177,6 +177,12 @@ def test_every_input_is_there_once_in_all_three_sets(name: str, n_inputs: int) -
     assert task.train is task.validation is task.test
 
 
+def test_a_vocabulary_may_be_larger_than_the_longest_prompt() -> None:
+    small = builder("tracr-xproportion").program
+    task = TracrTask(dataclasses.replace(small, vocab=tuple("abcdex"), length=2, max_seq_len=2))
+    assert task.build(task.load_model(), seed=0).train.clean.shape == (36, 3)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_corrupted_prompt_keeps_bos_and_changes_every_other_token(name: str) -> None:
     drawn = []
