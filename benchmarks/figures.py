@@ -6,41 +6,53 @@ seeds or, with one seed, the 95 % bootstrap interval over prompts; bars on point
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import cycle
 from statistics import fmean, median
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.typing import FillStyleType
 
 from benchmarks.results import Panel, Row, grouped
-from benchmarks.style import GREY, method_style, sparsity_axis, style
+from benchmarks.style import GREY, error_axis, method_style, sparsity_axis, style
 
-PANEL_INCHES = (4.6, 3.9)
-CAPTION_LINE_INCHES = 0.15
+PANEL_INCHES = (4.6, 3.4)
+FILLS: tuple[FillStyleType, ...] = ("full", "none", "left", "top")
+"""Of the markers of a method's variants."""
+LEGEND_LINE_INCHES, CAPTION_LINE_INCHES = 0.19, 0.15
+LEGEND_CHARACTERS, CAPTION_CHARACTERS = 76, 84
 
 
 def faithfulness_figure(panels: Sequence[Panel]) -> Figure:
     """Every panel by its primary metric."""
     columns = min(2, len(panels))
     lines = math.ceil(len(panels) / columns)
-    caption = [
-        line
-        for panel in panels
-        for line in textwrap.wrap(panel.caption, 84 * columns, subsequent_indent="    ")
-    ]
-    below = CAPTION_LINE_INCHES * (len(caption) + 1)
-    width, height = PANEL_INCHES[0] * columns, PANEL_INCHES[1] * lines + below
     with style():
-        layout = ConstrainedLayoutEngine(rect=(0, below / height, 1, 1 - below / height))
-        figure = Figure(figsize=(width, height), layout=layout)
-        for position, panel in enumerate(panels, 1):
+        figure = Figure()
+        legends = [
             _draw_panel(figure.add_subplot(lines, columns, position), panel, panel.metric)
+            for position, panel in enumerate(panels, 1)
+        ]
+        caption = [
+            line
+            for panel in panels
+            for line in textwrap.wrap(
+                panel.caption, CAPTION_CHARACTERS * columns, subsequent_indent="    "
+            )
+        ]
+        below = CAPTION_LINE_INCHES * (len(caption) + 1)
+        height = lines * (PANEL_INCHES[1] + LEGEND_LINE_INCHES * max(legends)) + below
+        figure.set_size_inches(PANEL_INCHES[0] * columns, height)
+        rect = (0, below / height, 1, 1 - below / height)
+        figure.set_layout_engine(ConstrainedLayoutEngine(rect=rect))
         figure.text(0.01, 0.06 / height, "\n".join(caption), fontsize=7, color="#404040")
     return figure
 
 
-def _draw_panel(axes: Axes, panel: Panel, metric: str) -> None:
+def _draw_panel(axes: Axes, panel: Panel, metric: str) -> int:
+    """Gives the number of lines of the legend below the panel."""
     full = [row.metrics[metric].mean for row in panel.rows if row.edges == panel.n_edges]
     if full:
         axes.axhline(fmean(full), color="#202020", ls="--", lw=0.9, label="full model")
@@ -48,8 +60,10 @@ def _draw_panel(axes: Axes, panel: Panel, metric: str) -> None:
     for method, rows in grouped(shown, lambda row: row.method).items():
         grid = [row for row in rows if not row.is_matched]
         if rows[0].is_found:
+            fills: Iterator[FillStyleType] = cycle(FILLS)
             for variant, points in grouped(rows, lambda row: row.variant).items():
-                _draw_points(axes, points, _label(method, variant), metric, panel.n_edges)
+                label = _label(method, variant)
+                _draw_points(axes, points, label, metric, panel.n_edges, next(fills))
         elif rows[0].draw is not None:
             _draw_draws(axes, grid, metric, panel.n_edges)
         else:
@@ -57,15 +71,20 @@ def _draw_panel(axes: Axes, panel: Panel, metric: str) -> None:
             chosen = [row for row in grid if row.variant == best]
             _draw_ranking(axes, chosen, _label(method, best), metric, panel.n_edges)
     sparsity_axis(axes, fewest_kept=min(row.edges for row in shown) / panel.n_edges)
+    if panel.records[0]["metrics"][metric]["better"] == "lower":
+        error_axis(axes)
     axes.set_ylabel(panel.records[0]["metrics"][metric]["unit"])
     axes.set_title(panel.task)
+    labels = axes.get_legend_handles_labels()[1]
+    columns = max(1, min(3, LEGEND_CHARACTERS // (6 + max(map(len, labels)))))
     axes.legend(
         loc="upper center",
         bbox_to_anchor=(0.5, -0.17),
-        ncols=3,
+        ncols=columns,
         columnspacing=1.2,
         handlelength=1.6,
     )
+    return math.ceil(len(labels) / columns)
 
 
 def _label(method: str, variant: str) -> str:
@@ -100,7 +119,14 @@ def _draw_ranking(axes: Axes, rows: Sequence[Row], label: str, metric: str, n_ed
     axes.plot(kept, means, color=looks.colour, marker=looks.marker, label=label)
 
 
-def _draw_points(axes: Axes, rows: Sequence[Row], label: str, metric: str, n_edges: int) -> None:
+def _draw_points(
+    axes: Axes,
+    rows: Sequence[Row],
+    label: str,
+    metric: str,
+    n_edges: int,
+    filled: FillStyleType,
+) -> None:
     """Every circuit with its interval; a line joins the settings' means over seeds."""
     looks = method_style(rows[0].method)
     values = [row.metrics[metric] for row in rows]
@@ -112,6 +138,7 @@ def _draw_points(axes: Axes, rows: Sequence[Row], label: str, metric: str, n_edg
             [max(0.0, value.high - value.mean) for value in values],
         ],
         fmt=looks.marker,
+        fillstyle=filled,
         color=looks.colour,
         elinewidth=0.9,
         capsize=2,

@@ -83,7 +83,7 @@ class Panel:
         return (
             f"{self.task} on {self.model}: graph of {first['graph']}, {first['ablation']} "
             f"ablation, {first['n_prompts']['test']:,} test prompts, "
-            f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, "
+            f"seed{'s' if len(seeds) > 1 else ''} {_seeds(seeds)}, "
             f"{'; '.join(devices)}, {first['dtype']}."
         )
 
@@ -128,11 +128,8 @@ def knob(method: str) -> str | None:
 
 
 def settings_label(settings: Mapping[str, Any]) -> str:
-    """Settings in few words: texts speak for themselves."""
-    return ", ".join(
-        value if isinstance(value, str) else f"{name}={_plain(value)}"
-        for name, value in settings.items()
-    )
+    """Settings in few words."""
+    return ", ".join(f"{name}={_plain(value)}" for name, value in settings.items())
 
 
 def _panel_key(record: Record) -> str:
@@ -147,18 +144,26 @@ def _panel(records: list[Record], store: Store) -> Panel:
     rows: list[Row] = []
     for method, alike in grouped(records, lambda record: record["definition"]["method"]).items():
         settings = [record["definition"]["settings"] for record in alike]
-        varying = [
-            name
-            for name in settings[0]
-            if name != knob(method)
-            and any(other.get(name) != settings[0][name] for other in settings)
-        ]
+        varying = _telling(settings, knob(method))
         for record, own in zip(alike, settings, strict=True):
             variant = {name: own[name] for name in varying}
             turned = {name: own[name] for name in own if name == knob(method)}
             labels = settings_label({**turned, **variant}), settings_label(variant)
             rows += _rows(record, store, *labels)
     return Panel(records[0]["definition"]["task"], records, rows)
+
+
+def _telling(settings: Sequence[Mapping[str, Any]], turned: str | None) -> list[str]:
+    """The settings that tell variants apart, without those that follow from the ones before."""
+
+    def variants(names: Sequence[str]) -> int:
+        return len({tuple(own.get(name) for name in names) for own in settings})
+
+    telling: list[str] = []
+    for name in settings[0]:
+        if name != turned and variants([*telling, name]) > max(1, variants(telling)):
+            telling.append(name)
+    return telling
 
 
 def _order(record: Record, methods: Mapping[str, int]) -> tuple[Any, ...]:
@@ -199,6 +204,12 @@ def _rows(record: Record, store: Store, setting: str, variant: str) -> list[Row]
         )
         for position, row in enumerate((*record["rows"], *matched))
     ]
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
 
 
 def _device(record: Record) -> str:

@@ -23,7 +23,6 @@ from benchmarks.store import FAILED, FINISHED, SCHEMA, UNSUPPORTED, Record, Stor
 from edgewise.discovery import Unsupported
 from edgewise.progress import track
 
-
 SKIPPED = "skipped"
 
 

@@ -15,7 +15,8 @@ _COLOURS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00")
 _MARKERS = "osD^vP"
 GREY = "#8C8C8C"
 
-_SPARSITIES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
+_SPARSITIES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9995, 0.9999)
+_LINEAR_BELOW = 0.1
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,19 @@ def sparsity_axis(axes: Axes, *, fewest_kept: float) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * (1 - share):.4g}"))
     axes.set_xlabel("sparsity, % of edges removed")
+
+
+def error_axis(axes: Axes) -> None:
+    """A distance from the full model: linear near 0, where good circuits lie, logarithmic beyond.
+
+    A panel whose values are all small stays linear.
+    """
+    top = axes.get_ylim()[1]
+    if top < 10 * _LINEAR_BELOW:
+        return
+    axes.set_yscale("symlog", linthresh=_LINEAR_BELOW, linscale=0.5)
+    ticks = [step * 10.0**power for power in range(-1, 6) for step in (1, 2, 5)]
+    axes.yaxis.set_major_locator(FixedLocator([0, *(tick for tick in ticks if tick <= top)]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_ylim(-0.2 * _LINEAR_BELOW, top * 1.1)

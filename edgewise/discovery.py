@@ -41,7 +41,7 @@ class Meter:
 
     @contextmanager
     def run(self) -> Iterator[None]:
-        """Time the block; what a checkpoint restores inside it is added."""
+        """Time the block; a checkpoint loaded inside it goes on from its own readings."""
         self.memory_source = _reset_peak_memory(self._model.device)
         self._flops_before, self._started = self._model.flops, time.perf_counter()
         try:
@@ -69,11 +69,15 @@ class Meter:
     def state(self) -> dict[str, Any]:
         return {"seconds": self.seconds, "flops": self.flops, "peak_bytes": self.peak_bytes}
 
-    def add(self, state: Mapping[str, Any]) -> None:
-        """Count what an interrupted run had used up to its checkpoint."""
-        self._seconds += state["seconds"]
-        self._flops += state["flops"]
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from an interrupted run's readings at its checkpoint.
+
+        What this run has done so far, preparations that the interrupted one had made as well, is
+        not counted again.
+        """
+        self._seconds, self._flops = state["seconds"], state["flops"]
         self._peak_bytes = max(self._peak_bytes, state["peak_bytes"])
+        self._flops_before, self._started = self._model.flops, time.perf_counter()
 
 
 class Checkpoint:
@@ -94,7 +98,7 @@ class Checkpoint:
         with safe_open(self.path, framework="pt") as file:
             header = json.loads(file.metadata()["edgewise"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        self._meter.add(header["meter"])
+        self._meter.restore(header["meter"])
         return tensors, header["state"]
 
     def due(self) -> bool:
@@ -104,8 +108,8 @@ class Checkpoint:
         header = json.dumps({"state": dict(state), "meter": self._meter.state()})
         temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, temporary, metadata={"edgewise": header})
+        own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+        save_file(own, temporary, metadata={"edgewise": header})
         temporary.replace(self.path)
         self._last = time.monotonic()
 

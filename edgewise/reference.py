@@ -1,6 +1,6 @@
 """What a masked pass is compared with: ablated activations and the full model's target logits.
 
-Neither depends on the mask. Both are computed once per prompt and kept while a memory budget
+Neither depends on the mask. Both are computed at the start and kept while a memory budget
 allows; prompts beyond it are run again each time they are drawn.
 """
 
@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from edgewise.graph import Ablation
+from edgewise.progress import track
 from edgewise.prompts import PromptPairs
 from edgewise.transformer import MaskedTransformer
 
@@ -60,25 +61,21 @@ class Reference:
         self.n_kept = min(len(pairs), budget_bytes // (size * model.dtype.itemsize))
         like = torch.empty(0, dtype=model.dtype, device=model.device)
         self._logits = like.new_empty(self.n_kept, *logits)
+        # Zero beyond a prompt's end: a gradient of zero times whatever lay there could be NaN.
         self._ablated = (
-            like.new_empty(self.n_kept, *activations) if ablation == "interchange" else None
+            like.new_zeros(self.n_kept, *activations) if ablation == "interchange" else None
         )
-        self._filled = torch.zeros(self.n_kept, dtype=torch.bool, device=model.device)
+        if self.n_kept:
+            self._fill(self.pairs[: self.n_kept])
 
     def batch(self, index: Int[Tensor, " batch"]) -> Batch:
         """The pairs at `index`, padded to the longest of them, with their references."""
         index = index.to(self.model.device)
-        keep = index < self.n_kept
-        missing = index[keep][~self._filled[index[keep]]]
-        if len(missing):
-            self._fill(missing)
         pairs = self.pairs[index]
-        if bool(keep.all()):
-            return Batch(
-                pairs, self._kept_ablated(index, pairs.clean.shape[1]), self._logits[index]
-            )
-        ablated, logits = self._run(pairs)
-        return Batch(pairs, ablated, logits)
+        if bool((index < self.n_kept).all()):
+            ablated = self._kept_ablated(index, pairs.clean.shape[1])
+            return Batch(pairs, ablated, self._logits[index])
+        return Batch(pairs, *self._run(pairs))
 
     def batches(self, max_tokens: int = BATCH_TOKENS) -> list[Int[Tensor, " batch"]]:
         """Indices of all pairs, in length-sorted batches."""
@@ -89,15 +86,12 @@ class Reference:
             return self._ablated[index, :width]
         return None if self._mean is None else self._mean[:width]
 
-    def _fill(self, index: Tensor) -> None:
-        chosen = self.pairs[index]
-        for part in chosen.batches(BATCH_TOKENS):
-            pairs = chosen[part]
-            ablated, self._logits[index[part]] = self._run(pairs)
+    def _fill(self, kept: PromptPairs) -> None:
+        for index in track(list(kept.batches(BATCH_TOKENS)), "full and corrupted runs"):
+            ablated, self._logits[index] = self._run(kept[index])
             if self._ablated is not None:
                 assert ablated is not None
-                self._ablated[index[part], : ablated.shape[1]] = ablated
-        self._filled[index] = True
+                self._ablated[index, : ablated.shape[1]] = ablated
 
     @torch.no_grad()
     def _run(self, pairs: PromptPairs) -> tuple[Tensor | None, Tensor]:

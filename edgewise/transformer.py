@@ -8,7 +8,7 @@ model on the corrupted prompt. Cost: one forward pass plus 2 · d_model · edges
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -173,7 +173,8 @@ class MaskedTransformer:
         """The masked pass from block `start` of `graph.blocks` on.
 
         Writers below it keep what the buffer's last run left there: for a mask that is all ones
-        below `start`, the full model's outputs.
+        below `start`, the full model's outputs. Raises ValueError if one of them is needed now that
+        the last run could leave out.
         """
         if mask.shape[-2:] != self.graph.legal.shape or mask.ndim not in (2, 3):
             raise ValueError(
@@ -186,7 +187,7 @@ class MaskedTransformer:
         if start == 0:
             for writer, output in enumerate(self._embed(buffer.tokens)):
                 buffer.write(slice(writer, writer + 1), output[:, :, None])
-        for index, part in self._parts(masks, start):
+        for index, part in self._parts(buffer, masks, start):
             count_backward = self._count(part, len(masks) * batch, position)
             inputs = buffer.read(masks, part, index, on_backward=count_backward)
             outputs = self._outputs(part, inputs.view(-1, position, *inputs.shape[2:]))
@@ -200,22 +201,24 @@ class MaskedTransformer:
         return logits if mask.ndim == 3 else logits[0]
 
     def _parts(
-        self, masks: Float[Tensor, "mask reader writer"], start: int
-    ) -> Iterator[tuple[int, Part]]:
+        self, buffer: WriterBuffer, masks: Float[Tensor, "mask reader writer"], start: int
+    ) -> list[tuple[int, Part]]:
         """What has to run of each block from `start` on, with the block's index.
 
         Components from which no mask leads on to `out` are left out, unless a gradient is asked
         for: it is not zero where the mask is.
         """
-        blocks = list(enumerate(self.graph.blocks[:-1]))[start:]
-        if masks.requires_grad and torch.is_grad_enabled():
-            yield from ((index, Part(block)) for index, block in blocks)
-            return
-        reaches = self.graph.reaches_out(masks.cpu() != 0).any(0)
-        for index, block in blocks:
-            part = self.graph.needed(block, reaches)
-            if part is not None:
-                yield index, part
+        reaches = torch.ones(len(self.graph.readers), dtype=torch.bool)
+        if not (masks.requires_grad and torch.is_grad_enabled()):
+            reaches = self.graph.reaches_out(masks.cpu() != 0).any(0)
+        parts = [self.graph.needed(block, reaches) for block in self.graph.blocks[:-1]]
+        if not all(buffer.holds(part.writers) for part in parts[:start] if part is not None):
+            raise ValueError(
+                f"a run from block {start} on needs writers that the buffer's last run left out; "
+                "expected a run from block 0 on"
+            )
+        buffer.forget(self.graph.blocks[start].writers.start)
+        return [(index, part) for index, part in enumerate(parts[start:], start) if part]
 
     def _full_pass(
         self,

@@ -40,6 +40,7 @@ class WriterBuffer:
         shape = (n_masks, tokens.numel(), n_writers, d_model)
         # Zero, as a writer that is not run may still be read, with a mask of zero.
         self.delta = torch.zeros(shape, dtype=dtype, device=tokens.device)
+        self._held = torch.zeros(n_writers, dtype=torch.bool)
         self.ablated = self.residual = None
         if ablated is not None:
             full = ablated.expand(*tokens.shape, n_writers, d_model)
@@ -56,7 +57,16 @@ class WriterBuffer:
         clean: Float[Tensor, "batch position writer d_model"],
     ) -> None:
         """Store some writers; `batch` is masks × prompts, or prompts alone for all masks."""
+        self._held[writers] = True
         self._clock = _Write.apply(clean, self._clock, self, writers)
+
+    def holds(self, writers: slice | Int[Tensor, " writer"]) -> bool:
+        """Whether all of some writers were stored and are not forgotten."""
+        return bool(self._held[writers].all())
+
+    def forget(self, start: int) -> None:
+        """Writers from `start` on no longer count as stored."""
+        self._held[start:] = False
 
     def read(
         self,

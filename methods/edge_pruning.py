@@ -84,28 +84,26 @@ class EdgePruning:
         checkpoint: Checkpoint | None = None,
     ) -> Circuit:
         """The circuit; the log-alphas of edges and nodes are kept beside it, usable as scores."""
-        masks = _Masks(self, model, generator)
-        reference = Reference(model, task.train, task.ablation)
+        training = Training(self, model, task, generator)
         first = 0
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
-            first = masks.restore(*saved, generator)
+            first = training.restore(*saved)
         for step in track(range(first, self.steps), "edge-pruning", total=self.steps, done=first):
             if checkpoint is not None and checkpoint.due():
-                checkpoint.save(*masks.state(step, generator))
-            drawn = _draw(len(task.train), self.batch_size, generator)
-            batch = reference.batch(drawn)
-            mask, penalty = masks.sample(step, generator)
-            logits = model(batch.pairs.clean, mask, batch.ablated, batch.pairs.targets)
-            loss = task.training_loss(logits, batch.full_logits, batch.pairs).mean()
-            masks.update(loss + penalty, step)
-        return masks.circuit(model)
+                checkpoint.save(*training.state(step))
+            training.step(step)
+        return training.circuit()
 
 
-class _Masks:
-    """Log-alphas of edges and nodes, multipliers and their optimiser: what one run trains."""
+class Training:
+    """One run: log-alphas of edges and nodes, multipliers, their optimiser, and the prompts."""
 
-    def __init__(self, method: EdgePruning, model: MaskedTransformer, generator: Generator) -> None:
-        self._method = method
+    def __init__(
+        self, method: EdgePruning, model: MaskedTransformer, task: Task, generator: Generator
+    ) -> None:
+        self._method, self._model, self._task = method, model, task
+        self._generator = generator
+        self._reference = Reference(model, task.train, task.ablation)
         self._legal = model.graph.legal.to(model.device)
         self._n_edges, self._n_writers = model.graph.n_edges, len(model.graph.writers)
         size = self._n_edges + (self._n_writers if method.node_masks else 0)
@@ -128,16 +126,27 @@ class _Masks:
         )
         self._rates = [group["lr"] for group in self._optimiser.param_groups]
 
-    def sample(
-        self, step: int, generator: Generator
-    ) -> tuple[Float[Tensor, "reader writer"], Tensor]:
+    def step(self, step: int) -> None:
+        """One batch, one sample of the masks, one update."""
+        batch = self._reference.batch(self._draw())
+        mask, penalty = self._sample(step)
+        logits = self._model(batch.pairs.clean, mask, batch.ablated, batch.pairs.targets)
+        loss = self._task.training_loss(logits, batch.full_logits, batch.pairs).mean()
+        self._update(loss + penalty, step)
+
+    def _draw(self) -> Tensor:
+        """A batch of distinct pairs, uniformly from all of them; all, if there are fewer."""
+        order = torch.randperm(
+            len(self._task.train), generator=self._generator, device=self._generator.device
+        )
+        return order[: self._method.batch_size]
+
+    def _sample(self, step: int) -> tuple[Float[Tensor, "reader writer"], Tensor]:
         """A mask `[reader, writer]`, shared by the batch, and the Lagrangian's penalty."""
         noise = torch.rand(
-            self._log_alpha.shape, generator=generator, device=self._log_alpha.device
+            self._log_alpha.shape, generator=self._generator, device=self._log_alpha.device
         )
-        logit = torch.logit(noise * (1 - 2 * EPSILON) + EPSILON)
-        stretched = torch.sigmoid((logit + self._log_alpha) / TEMPERATURE) * (RIGHT - LEFT) + LEFT
-        edges, nodes = self._split(stretched.clamp(0, 1))
+        edges, nodes = self._split(sampled_masks(self._log_alpha, noise))
         method = self._method
         progress = min(1.0, step / method.target_warmup_steps)
         gaps = [1 - edges.mean() - method.target_sparsity * progress]
@@ -150,7 +159,7 @@ class _Masks:
         )
         return mask * nodes, penalty
 
-    def update(self, loss: Tensor, step: int) -> None:
+    def _update(self, loss: Tensor, step: int) -> None:
         """One optimiser step, at rates that rise linearly and then fall linearly to zero."""
         method = self._method
         if step < method.warmup_steps:
@@ -165,7 +174,7 @@ class _Masks:
         self._optimiser.step()
 
     @torch.no_grad()
-    def circuit(self, model: MaskedTransformer) -> Circuit:
+    def circuit(self) -> Circuit:
         """The masks made binary."""
         edges, nodes = self._split(self._log_alpha)
         log_alpha = torch.zeros(self._legal.shape, device=edges.device)
@@ -176,7 +185,7 @@ class _Masks:
         if self._method.node_masks:
             kept &= self._kept(nodes)
             extra["node_log_alpha"] = nodes.clone()
-        return Circuit(kept, model.graph, extra=extra)
+        return Circuit(kept, self._model.graph, extra=extra)
 
     def _kept(self, log_alpha: Float[Tensor, " edge"]) -> Tensor:
         soft = evaluation_masks(log_alpha)
@@ -193,20 +202,18 @@ class _Masks:
             return edges, torch.ones(self._n_writers, device=values.device)
         return edges, values[self._n_edges :]
 
-    def state(self, step: int, generator: Generator) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def state(self, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that is needed to go on at `step`."""
-        tensors = {"generator": generator.get_state()}
+        tensors = {"generator": self._generator.get_state()}
         for name, parameter in self._parameters().items():
             tensors[name] = parameter
             for key, value in self._optimiser.state[parameter].items():
                 tensors[f"{name}.{key}"] = value
         return tensors, {"step": step}
 
-    def restore(
-        self, tensors: dict[str, Tensor], state: dict[str, Any], generator: Generator
-    ) -> int:
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> int:
         """Take up a saved state; the step to go on with."""
-        generator.set_state(tensors["generator"])
+        self._generator.set_state(tensors["generator"])
         for name, parameter in self._parameters().items():
             parameter.data.copy_(tensors[name])
             prefix = f"{name}."
@@ -221,6 +228,15 @@ class _Masks:
         return {"log_alpha": self._log_alpha, "multipliers": self._multipliers}
 
 
+def sampled_masks(
+    log_alpha: Float[Tensor, " edge"], noise: Float[Tensor, " edge"]
+) -> Float[Tensor, " edge"]:
+    """Hard-concrete masks for `noise` uniform in [0, 1]."""
+    logit = torch.logit(noise * (1 - 2 * EPSILON) + EPSILON)
+    stretched = torch.sigmoid((logit + log_alpha) / TEMPERATURE) * (RIGHT - LEFT) + LEFT
+    return stretched.clamp(0, 1)
+
+
 def evaluation_masks(log_alpha: Float[Tensor, " edge"]) -> Float[Tensor, " edge"]:
     """Deterministic masks: as many of the smallest are 0 as are expected to be, the rest soft."""
     zero = torch.sigmoid(
@@ -230,8 +246,3 @@ def evaluation_masks(log_alpha: Float[Tensor, " edge"]) -> Float[Tensor, " edge"
     soft = torch.sigmoid(EVALUATION_SLOPE * log_alpha / TEMPERATURE)
     soft[torch.sort(soft, stable=True).indices[:n_zero]] = 0
     return soft
-
-
-def _draw(n: int, batch_size: int, generator: Generator) -> Tensor:
-    """A batch of distinct pairs, uniformly from all of them; all, if there are fewer."""
-    return torch.randperm(n, generator=generator, device=generator.device)[:batch_size]

@@ -1,0 +1,153 @@
+"""The command line: what it prints, and one line for each of the user's mistakes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from benchmarks.cli import main
+from benchmarks.store import SCHEMA, Store
+from methods import METHODS
+from tasks import TASKS
+
+DISCOVER = ["discover", "--method", "eap", "--task", "tracr-xproportion"]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def assert_one_line_error(result: Result, *parts: str) -> None:
+    assert result.exit_code == 2
+    assert isinstance(result.exception, SystemExit)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: ") and result.stdout == ""
+    for part in parts:
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["run", "tracer"], ["unknown suite 'tracer'; closest: tracr"]),
+        (["run", "no/such.toml"], ["no suite file 'no/such.toml'"]),
+        (["run", "tracr", "--only", "edge-prunning"], ["unknown method", "edge-pruning"]),
+        (["discover", "--method", "eep", "--task", "ioi"], ["unknown method 'eep'; closest: eap"]),
+        (["discover", "--method", "eap", "--task", "iou"], ["unknown task 'iou'; closest: ioi"]),
+        ([*DISCOVER, "--set", "selektion=x"], ["unknown setting 'selektion'; closest: selection"]),
+        ([*DISCOVER, "--set", "selection=3"], ["'selection' is 3; expected one of top-absolute"]),
+        ([*DISCOVER, "--set", "selection"], ["'selection'; expected key=value"]),
+        ([*DISCOVER, "--model", "a/b"], ["task 'tracr-xproportion' has its own model"]),
+        ([*DISCOVER, "--device", "abacus"], ["device 'abacus' cannot be used"]),
+        (["discover", "--method", "eap", "--task", "ioi"], ["task 'ioi' needs a model"]),
+        (
+            ["discover", "--method", "eap", "--task", "ioi", "--model", "./no/such"],
+            ["no model folder './no/such'"],
+        ),
+        (
+            ["discover", "--method", "eap", "--task", "ioi", "--model", "no-such/model"],
+            ["model 'no-such/model' is not on disk nor to be downloaded"],
+        ),
+        (["report", "no/such"], ["no results in no/such"]),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], parts: list[str]) -> None:
+    assert_one_line_error(invoke(*arguments), *parts)
+    assert not list(Path("runs").rglob("*.json"))
+
+
+def test_a_suite_with_a_syntax_error_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("name = 'x'\ntasks = ioi")
+    assert_one_line_error(invoke("run", "bad.toml"), "bad.toml: not valid TOML", "line 2")
+
+
+def test_every_problem_of_a_suite_is_a_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text(
+        'name = "x"\ntasks = ["iou"]\n[[method]]\nname = "eep"\n[[method]]\nname = "random"\n'
+    )
+    result = invoke("run", "bad.toml")
+    assert result.exit_code == 2
+    assert [line.split(": ", 2)[:2] for line in result.stderr.splitlines()] == [
+        ["Error", "bad.toml"],
+        ["Error", "bad.toml"],
+    ]
+
+
+def test_an_unsupported_architecture_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "gpt_neox"}))
+    result = invoke("discover", "--method", "eap", "--task", "ioi", "--model", "./model")
+    assert_one_line_error(result, "gpt_neox", "gpt2", "llama")
+
+
+def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    result = invoke("discover", "--method", "eap", "--task", "ioi", "--model", "./model")
+    assert_one_line_error(result, "model")
+
+
+@pytest.mark.parametrize("verb", [["run", "tracr"], DISCOVER])
+def test_an_output_folder_that_cannot_be_written_is_one_line(
+    tmp_path: Path, verb: list[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert_one_line_error(invoke(*verb, "--out", "file/results"), "cannot write to file/results")
+
+
+@pytest.mark.parametrize("verb", [["run", "tracr", "--out"], [*DISCOVER, "--out"], ["report"]])
+def test_results_of_a_newer_version_are_one_line(tmp_path: Path, verb: list[str]) -> None:
+    store = Store(tmp_path / "results")
+    store.prepare()
+    store.write({"schema": SCHEMA + 1, "name": "one", "status": "finished"})
+    assert_one_line_error(invoke(*verb, "results"), f"has schema {SCHEMA + 1}")
+
+
+@pytest.mark.parametrize("verb", ["run", "discover", "report", "list"])
+def test_every_verb_has_help_with_an_example(verb: str) -> None:
+    result = invoke(verb, "--help")
+    assert result.exit_code == 0
+    assert f"Example:\n    edgewise {verb}" in result.stdout
+
+
+def test_list_names_every_method_task_and_suite() -> None:
+    result = invoke("list")
+    assert result.exit_code == 0
+    first_words = {line.split()[0] for line in result.stdout.splitlines() if line.startswith("  ")}
+    assert first_words >= {*METHODS, *TASKS, "tracr", "stories"}
+
+
+def test_discover_then_report_say_what_was_found_and_where_it_is(tmp_path: Path) -> None:
+    command = ["discover", "--method", "acdc", "--task", "tracr-xproportion", "--out", "here"]
+    for _ in range(2):
+        result = invoke(*command, "--set", "threshold=0.01", "--seed", "3")
+        assert result.exit_code == 0, result.output
+        assert "forward-equivalents of 256 prompts" in result.stdout
+        assert "graph of 32 edges" in result.stdout
+    (record,) = Store(tmp_path / "here").records()
+    assert f"here/cells/{record['name']}.safetensors" in result.stdout
+    assert record["definition"]["seed"] == 3
+    assert record["definition"]["settings"]["threshold"] == 0.01
+    result = invoke("report", "here")
+    assert result.exit_code == 0
+    assert "ACDC" in result.stdout and "1/1" in result.stdout
+    for line in result.stdout.splitlines():
+        if line.startswith("wrote "):
+            assert Path(line.removeprefix("wrote ")).stat().st_size > 0
+
+
+def test_a_run_with_a_failed_cell_ends_with_exit_code_1(tmp_path: Path) -> None:
+    (tmp_path / "large.toml").write_text(
+        'name = "large"\ntasks = "tracr-xproportion"\n'
+        '[task.tracr-xproportion]\ntest = 1000\n[[method]]\nname = "random"\n'
+    )
+    result = invoke("run", "large.toml")
+    assert result.exit_code == 1
+    assert "runs/large" in result.stdout
+    assert "failed: tracr-xproportion-random-" in result.stderr
+    assert "1000 prompts asked for" in result.stderr

@@ -1,0 +1,179 @@
+"""Cells are written whole or not at all; leftovers of killed runs do no harm."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import store as store_module
+from benchmarks.store import FAILED, FINISHED, SCHEMA, Record, Store, write_atomically
+from edgewise import Circuit, EdgeScores, Graph
+
+GRAPH = Graph(n_layers=1, n_heads=2)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "results")
+    store.prepare()
+    return store
+
+
+def record(name: str, status: str = FINISHED) -> Record:
+    return {"schema": SCHEMA, "name": name, "status": status, "rows": []}
+
+
+def scores(seed: int) -> EdgeScores:
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.rand(GRAPH.legal.shape, generator=generator)
+    return EdgeScores(values, GRAPH, extra={"signed": -values})
+
+
+def test_a_crash_between_temporary_file_and_rename_leaves_no_cell(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store_module.os, "replace", crash)
+    with pytest.raises(KeyboardInterrupt):
+        store.write(record("one"))
+    monkeypatch.undo()
+    assert not store.is_done("one")
+    assert store.records() == []
+    assert len(list(store.cells.iterdir())) == 1
+
+
+def test_a_crash_while_a_cell_is_replaced_keeps_the_old_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write(record("one", FAILED))
+    monkeypatch.setattr(store_module.os, "replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        store.write(record("one"))
+    assert store.records() == [record("one", FAILED)]
+
+
+def test_the_json_is_written_after_the_tensors(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    rename = os.replace
+
+    def watch(source: Path, target: Path) -> None:
+        written.append(target.name)
+        rename(source, target)
+
+    monkeypatch.setattr(store_module.os, "replace", watch)
+    store.write(record("one"), scores(0), {"kl": torch.zeros(1, 2)})
+    assert written == ["one.safetensors", "one.prompts.safetensors", "one.json"]
+
+
+def test_leftovers_of_dead_processes_are_cleared_and_those_of_live_ones_kept(
+    store: Store,
+) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (store.cells / f"one.json.{dead.pid}.tmp").write_text("half")
+    (store.checkpoints / f"one.{dead.pid}.tmp").write_text("half")
+    (store.cells / f"two.json.{os.getpid()}.tmp").write_text("half")
+    store.prepare()
+    left = [path.name for path in store.folder.rglob("*.tmp")]
+    assert left == [f"two.json.{os.getpid()}.tmp"]
+
+
+def test_a_finished_cells_checkpoint_is_cleared_and_an_unfinished_ones_kept(store: Store) -> None:
+    for name, status in (("one", FINISHED), ("two", FAILED)):
+        store.write(record(name, status))
+    for name in ("one", "two", "three"):
+        store.checkpoint(name).write_text("state")
+    store.prepare()
+    assert {path.stem for path in store.checkpoints.iterdir()} == {"two", "three"}
+
+
+def test_a_failed_cell_is_not_done(store: Store) -> None:
+    store.write(record("one", FAILED))
+    assert not store.is_done("one")
+    store.write(record("one"))
+    assert store.is_done("one")
+
+
+def test_json_is_sorted_and_holds_no_nan(store: Store) -> None:
+    store.write({**record("one"), "b": 1, "a": 0.1})
+    text = (store.cells / "one.json").read_text()
+    assert list(json.loads(text)) == sorted(json.loads(text))
+    with pytest.raises(ValueError, match="JSON"):
+        store.write({**record("two"), "a": float("nan")})
+    assert not store.is_done("two")
+
+
+@pytest.mark.parametrize("n_draws", [1, 3])
+def test_rankings_come_back_as_they_were(store: Store, n_draws: int) -> None:
+    draws = [scores(seed) for seed in range(n_draws)]
+    store.write(record("one"), draws if n_draws > 1 else draws[0])
+    loaded = store.discovery("one")
+    assert isinstance(loaded, list) and len(loaded) == n_draws
+    for before, after in zip(draws, loaded, strict=True):
+        assert torch.equal(before.values, after.values)
+    assert set(loaded[0].extra) == {"signed"}
+
+
+def test_a_circuit_comes_back_as_it_was(store: Store) -> None:
+    mask = scores(0).values > 0.5
+    store.write(record("one"), Circuit(mask, GRAPH, {"why": "test"}))
+    loaded = store.discovery("one")
+    assert isinstance(loaded, Circuit)
+    assert torch.equal(loaded.mask, mask & GRAPH.legal) and loaded.meta == {"why": "test"}
+
+
+def test_matched_rows_are_added_to_those_there_are(store: Store) -> None:
+    assert store.matched_rows("one") == ([], {})
+    store.add_matched_rows("one", [{"edges": 3}], {"kl": torch.tensor([[1.0, 2.0]])})
+    store.add_matched_rows("one", [{"edges": 5}], {"kl": torch.tensor([[3.0, 4.0]])})
+    rows, prompts = store.matched_rows("one")
+    assert [row["edges"] for row in rows] == [3, 5]
+    assert prompts["kl"].tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
+def test_a_kill_between_matched_tensors_and_rows_is_made_good(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add_matched_rows("one", [{"edges": 3}], {"kl": torch.tensor([[1.0]])})
+    monkeypatch.setattr(store_module, "_write_json", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        store.add_matched_rows("one", [{"edges": 5}], {"kl": torch.tensor([[2.0]])})
+    monkeypatch.undo()
+    store.add_matched_rows("one", [{"edges": 7}], {"kl": torch.tensor([[3.0]])})
+    rows, prompts = store.matched_rows("one")
+    assert [row["edges"] for row in rows] == [3, 7]
+    assert prompts["kl"].tolist() == [[1.0], [3.0]]
+
+
+def test_results_of_a_newer_version_are_an_error_that_says_so(store: Store) -> None:
+    store.write({**record("one"), "schema": SCHEMA + 1})
+    with pytest.raises(ValueError, match=f"has schema {SCHEMA + 1}; this version reads up to"):
+        store.prepare()
+
+
+def test_a_file_that_is_no_result_is_named(store: Store) -> None:
+    (store.cells / "one.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"one\.json is no result"):
+        store.records()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot write to"):
+        Store(tmp_path / "file" / "results").prepare()
+
+
+def test_an_atomic_write_replaces_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for text in ("old", "new"):
+        write_atomically(path, lambda temporary, text=text: temporary.write_text(text))
+        assert path.read_text() == text
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]

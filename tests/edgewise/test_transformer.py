@@ -1,0 +1,268 @@
+"""The masked pass against its slow twin, and whatever must make no difference to it."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from edgewise import flops
+from edgewise.transformer import MaskedTransformer
+from tests.edgewise.conftest import WIDTH, Case
+from tests.models import (
+    ABLATIONS,
+    TOLERANCE,
+    HFModel,
+    ablated_by,
+    gpt2,
+    llama,
+    random_masks,
+    random_soft_masks,
+    random_tokens,
+)
+from tests.twin import twin_activations, twin_logits
+
+close = torch.testing.assert_close
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_soft_masks_give_the_logits_of_the_slow_twin(case: Case, ablation: Any) -> None:
+    model = case.model
+    ablated = ablated_by(ablation, model, case.corrupted)
+    for mask in random_soft_masks(model.graph, 2):
+        expected = twin_logits(case.hf, model, case.clean, mask, ablated)
+        close(model(case.clean, mask, ablated), expected, **TOLERANCE)
+
+
+def test_activations_are_those_of_the_slow_twin(case: Case) -> None:
+    expected = twin_activations(case.hf, case.model, case.clean)
+    close(case.model.activations(case.clean), expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_a_batch_of_prompts_gives_what_each_gives_alone(case: Case, ablation: Any) -> None:
+    model, (mask,) = case.model, random_soft_masks(case.model.graph, 1)
+    ablated = ablated_by(ablation, model, case.corrupted)
+    together = model(case.clean, mask, ablated)
+    full, activations = model(case.clean), model.activations(case.clean)
+    for one in range(len(case.clean)):
+        alone = slice(one, one + 1)
+        theirs = ablated[alone] if ablated is not None and ablated.ndim == 4 else ablated
+        close(model(case.clean[alone], mask, theirs), together[alone], **TOLERANCE)
+        close(model(case.clean[alone]), full[alone], **TOLERANCE)
+        close(model.activations(case.clean[alone]), activations[alone], **TOLERANCE)
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_padded_prompts_give_the_same_logits(case: Case, ablation: Any) -> None:
+    model, (mask,) = case.model, random_soft_masks(case.model.graph, 1)
+    padded, corrupted = (
+        torch.cat([tokens, random_tokens(3, 5, seed=9)], 1)
+        for tokens in (case.clean, case.corrupted)
+    )
+    long = ablated_by(ablation, model, corrupted)
+    short = ablated_by(ablation, model, case.corrupted)
+    close(model(padded)[:, :WIDTH], model(case.clean), **TOLERANCE)
+    logits = model(padded, mask, long)[:, :WIDTH]
+    close(logits, model(case.clean, mask, short), **TOLERANCE)
+    if long is not None and short is not None:
+        close(long[..., :WIDTH, :, :], short, **TOLERANCE)
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize("targets", [None, [4, 0, 6], [[6, 1], [1, 1], [0, 5]]])
+def test_a_batch_of_masks_gives_what_each_gives_alone(
+    case: Case, ablation: Any, targets: Any
+) -> None:
+    model, masks = case.model, random_soft_masks(case.model.graph, 3)
+    at = None if targets is None else torch.tensor(targets)
+    ablated = ablated_by(ablation, model, case.corrupted)
+    together = model(case.clean, masks, ablated, at)
+    assert len(together) == len(masks)
+    for mask, logits in zip(masks, together, strict=True):
+        close(model(case.clean, mask, ablated, at), logits, **TOLERANCE)
+    assert model(case.clean, masks[:1], ablated, at).shape == together[:1].shape
+
+
+def test_targets_restrict_the_logits_to_those_positions(case: Case) -> None:
+    model, masks = case.model, random_soft_masks(case.model.graph, 2)
+    one = torch.tensor([4, 0, 6])
+    several = torch.tensor([[6, 1, 2], [1, 1, 0], [0, 5, 4]])  # a position may come twice
+    rows = torch.arange(3)
+    for mask in (None, masks[0], masks):
+        logits = model(case.clean, mask)
+        close(model(case.clean, mask, targets=one), logits[..., rows, one, :], **TOLERANCE)
+        expected = logits[..., rows[:, None], several, :]
+        close(model(case.clean, mask, targets=several), expected, **TOLERANCE)
+
+
+def test_entries_that_are_no_edges_are_ignored(case: Case) -> None:
+    model, (mask, noise) = case.model, random_soft_masks(case.model.graph, 2)
+    noisy = torch.where(model.graph.legal, mask, 100 * noise)
+    ablated = model.activations(case.corrupted)
+    for removed in (ablated, None):
+        assert torch.equal(model(case.clean, noisy, removed), model(case.clean, mask, removed))
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_dropping_edges_that_are_not_live_changes_nothing(case: Case, ablation: Any) -> None:
+    model, graph = case.model, case.model.graph
+    ablated = ablated_by(ablation, model, case.corrupted)
+    for density in (0.05, 0.15, 0.4):
+        masks = random_masks(graph, 12, density=density)
+        live = graph.live(masks, ablation)
+        assert live.sum() < (masks & graph.legal).sum()
+        logits = model(case.clean, masks, ablated)
+        close(model(case.clean, live, ablated), logits, **TOLERANCE)
+
+
+def test_dropping_a_live_edge_changes_the_logits_under_interchange(case: Case) -> None:
+    """Under zero ablation it need not: the pattern of a head whose values are constant, say."""
+    model, graph = case.model, case.model.graph
+    ablated = model.activations(case.corrupted)
+    live = graph.live(random_masks(graph, 1, density=0.3)[0], "interchange")
+    edges = live.nonzero()
+    without = live.repeat(len(edges), 1, 1)
+    without[torch.arange(len(edges)), edges[:, 0], edges[:, 1]] = False
+    change = model(case.clean, without, ablated) - model(case.clean, live, ablated)
+    assert bool((change.abs().flatten(1).amax(1) > 1e-5).all())
+
+
+def test_a_mask_of_any_type_and_layout_is_taken(case: Case) -> None:
+    model, (mask, other) = case.model, random_masks(case.model.graph, 2, density=0.7)
+    expected = model(case.clean, mask)
+    assert torch.equal(model(case.clean, mask.float()), expected)
+    assert torch.equal(model(case.clean, mask.double()), expected)
+    assert torch.equal(model(case.clean, mask.T.contiguous().T), expected)
+    spread = torch.stack([mask, other, mask, other])[::2]
+    close(model(case.clean, spread)[1], expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize("targets", [None, torch.tensor([4, 0, 6])], ids=["all", "some"])
+def test_a_run_from_any_block_on_equals_a_full_run(case: Case, ablation: Any, targets: Any) -> None:
+    """After other masks have been run in the same buffer above that block."""
+    model, graph = case.model, case.model.graph
+    ablated = ablated_by(ablation, model, case.corrupted)
+    buffer = model.buffer(case.clean, ablated, n_masks=2)
+    model.run(buffer, torch.ones(2, *graph.legal.shape), targets)
+    for start in reversed(range(len(graph.blocks))):
+        masks = random_soft_masks(graph, 2, seed=start)
+        masks[:, : graph.blocks[start].readers.start] = 1
+        logits = model.run(buffer, masks, targets, start=start)
+        close(logits, model(case.clean, masks, ablated, targets), **TOLERANCE)
+
+
+def test_a_run_from_a_block_on_keeps_what_the_last_run_left_below(case: Case) -> None:
+    model, graph = case.model, case.model.graph
+    ablated, (mask, other) = model.activations(case.corrupted), random_soft_masks(graph, 2)
+    buffer = model.buffer(case.clean, ablated)
+    model.run(buffer, mask)
+    start = len(graph.blocks) // 2
+    below = slice(0, graph.blocks[start].readers.start)
+    both = other.clone()
+    both[below] = mask[below]
+    close(model.run(buffer, other, start=start), model(case.clean, both, ablated), **TOLERANCE)
+
+
+def test_a_run_from_a_block_on_is_exact_after_components_were_left_out(case: Case) -> None:
+    """Sparse masks leave out components, which the next run may need: exact, or an error."""
+    model, graph = case.model, case.model.graph
+    ablated, refused = model.activations(case.corrupted), 0
+    buffer = model.buffer(case.clean, ablated)
+    start = len(graph.blocks) // 2
+    below = slice(0, graph.blocks[start].readers.start)
+    first, *others = random_masks(graph, 12, density=0.12)
+    first[below] = True
+    for mask in others:
+        mask[below] = True
+        model.run(buffer, first, start=0)
+        try:
+            logits = model.run(buffer, mask, start=start)
+        except ValueError as error:
+            assert "needs writers that the buffer's last run left out" in str(error)
+            refused += 1
+        else:
+            close(logits, model(case.clean, mask, ablated), **TOLERANCE)
+    assert 0 < refused < len(others)
+
+
+def test_components_that_cannot_reach_the_output_are_not_run(case: Case) -> None:
+    model, graph, tokens = case.model, case.model.graph, case.clean.numel()
+    path = [f"{graph.embeddings[0]}->m1", "m1->out"]
+    dead = graph.mask_of([*path, "m0->a1.h1.q", "a0.h0->m0"])
+    model.flops = 0
+    logits = model(case.clean, dead)
+    expected = 0
+    for block in graph.blocks[-2:]:
+        expected += flops.block_flops(model.architecture, block, 1, tokens)
+        expected += flops.read_flops(model.architecture, block, tokens, 1)
+    assert model.flops == expected
+    all_run = dead.float().requires_grad_()  # for a gradient, all must run
+    close(model(case.clean, all_run), logits, **TOLERANCE)
+    close(model(case.clean, graph.mask_of(path)), logits, **TOLERANCE)
+
+
+def test_weights_are_frozen_in_place_and_shared_with_hugging_faces_model(case: Case) -> None:
+    ours, theirs = case.model.architecture.weights(), case.hf.state_dict()
+    assert {name: weight.data_ptr() for name, weight in ours.items()} == {
+        name: weight.data_ptr() for name, weight in theirs.items()
+    }
+    assert not any(weight.requires_grad for weight in case.hf.parameters())
+    assert not case.hf.training
+    assert not case.model(case.clean).requires_grad
+
+
+@pytest.mark.parametrize("build", [gpt2, llama])
+def test_the_weight_hash_follows_the_weights_alone(build: Any) -> None:
+    first, second = build(), build()
+    expected = MaskedTransformer(first).weight_hash
+    options: dict[str, Any] = dict(embeddings="joint", kv_heads="key-value", id="other")
+    assert MaskedTransformer(second, **options).weight_hash == expected
+    assert len(expected) == 64
+    changed: HFModel = build()
+    next(changed.parameters()).data[0, 7] += 1e-6
+    assert MaskedTransformer(changed).weight_hash != expected
+    assert MaskedTransformer(build().to(torch.bfloat16)).weight_hash != expected
+
+
+def test_unknown_options_are_errors_that_list_the_known_ones(unchecked: None) -> None:
+    options: Any
+    for options in (dict(embeddings="apart"), dict(kv_heads="kv")):
+        with pytest.raises(ValueError, match=r"='(apart|kv)'; expected '\w+' or '[\w-]+'"):
+            MaskedTransformer(gpt2(), **options)
+
+
+def test_masks_of_a_wrong_shape_are_errors_that_show_the_right_one(
+    case: Case, unchecked: None
+) -> None:
+    readers, writers = case.model.graph.legal.shape
+    for shape in ((readers, writers - 1), (writers, readers), (1, 1, readers, writers), (writers,)):
+        with pytest.raises(
+            ValueError, match=rf"expected \[reader, writer\] = \[{readers}, {writers}"
+        ):
+            case.model(case.clean, torch.ones(shape))
+
+
+def test_tokens_that_are_no_batch_are_an_error(case: Case, unchecked: None) -> None:
+    for tokens in (case.clean[0], case.clean[None]):
+        for attempt in (case.model, case.model.activations):
+            with pytest.raises(ValueError, match=r"expected \[batch, position\]"):
+                attempt(tokens)
+
+
+def test_ablated_activations_of_a_wrong_shape_are_an_error(case: Case, unchecked: None) -> None:
+    mask = torch.ones(case.model.graph.legal.shape)
+    ablated = case.model.activations(case.corrupted)
+    for wrong in (ablated[:2], ablated[:, 1:], ablated[:, :, 1:], ablated[..., 1:], ablated[None]):
+        with pytest.raises(ValueError, match=r"ablated activations of shape .* expected \[batch"):
+            case.model(case.clean, mask, wrong)
+
+
+def test_targets_that_do_not_fit_the_prompts_are_errors(case: Case, unchecked: None) -> None:
+    for mask in (None, torch.ones(case.model.graph.legal.shape)):
+        for wrong in (torch.tensor([0, 1]), torch.tensor(0), torch.zeros(3, 1, 1).long()):
+            with pytest.raises(ValueError, match=r"targets of shape .* for 3 prompts"):
+                case.model(case.clean, mask, targets=wrong)
+        for outside in ([-1, 0, 0], [0, 0, WIDTH]):
+            with pytest.raises(ValueError, match=r"expected positions from 0 to 6"):
+                case.model(case.clean, mask, targets=torch.tensor(outside))

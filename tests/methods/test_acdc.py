@@ -1,0 +1,235 @@
+"""ACDC against a literal twin that removes one edge at a time and always runs the whole model."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from edgewise.circuit import Circuit
+from edgewise.discovery import Checkpoint, Meter
+from edgewise.graph import Ablation, Graph
+from edgewise.metrics import kl_divergence
+from edgewise.prompts import PromptPairs
+from edgewise.reference import mean_activations
+from edgewise.task import Task
+from edgewise.transformer import MaskedTransformer
+from methods.acdc import ACDC, Order
+from tests.methods import toys
+from tests.models import ABLATIONS
+
+ORDERS: tuple[Order, ...] = ("reverse", "forward", "random")
+MODELS: dict[str, Callable[[], MaskedTransformer]] = {
+    "gpt2": toys.gpt2,
+    "gpt2, joint embeddings": lambda: toys.gpt2(embeddings="joint"),
+    "llama": toys.llama,
+    "llama, key-value readers": lambda: toys.llama(kv_heads="key-value"),
+}
+EACH_MODEL = pytest.mark.parametrize("model", MODELS)
+SEED = 5
+THRESHOLDS = (0.003, 0.1)
+"""In every model edges stay at the first, and components die at the second."""
+
+
+def discover(
+    settings: ACDC, model: MaskedTransformer, task: Task, checkpoint: Checkpoint | None = None
+) -> Circuit:
+    generator = torch.Generator().manual_seed(SEED)
+    return settings.discover(model, task, generator=generator, checkpoint=checkpoint)
+
+
+def literal(settings: ACDC, model: MaskedTransformer, task: Task) -> tuple[Tensor, int, int]:
+    """The mask, and how many edges were tested and how many dropped with a dead component."""
+    graph, tested, dropped = model.graph, 0, 0
+    loss = mean_loss(settings, model, task)
+    mask = graph.legal.clone()
+    current = loss(mask)
+    for reader, parents in visits(settings, graph, torch.Generator().manual_seed(SEED)):
+        fed = components_fed(graph, reader)
+        alive = [edge for edge in graph.edge_names(mask) if edge.split("->")[0] in fed]
+        for writer in parents:
+            without = mask & ~graph.mask_of([f"{writer}->{reader}"])
+            if reader != "out" and not alive:
+                mask = without
+                dropped += 1
+                continue
+            value = loss(without)
+            tested += 1
+            if value - current < settings.threshold:
+                mask, current = without, value
+    return mask, tested, dropped
+
+
+def mean_loss(settings: ACDC, model: MaskedTransformer, task: Task) -> Callable[[Tensor], float]:
+    """The loss of a mask, from whole runs of one pair after the other."""
+    function = task.training_loss if settings.objective == "training" else task.attribution_loss
+    pairs = [task.train[torch.tensor([index])] for index in range(len(task.train))]
+    mean = mean_activations(model, task.train)
+
+    def ablated(pair: PromptPairs) -> Tensor | None:
+        if task.ablation == "zero":
+            return None
+        if task.ablation == "mean":
+            return mean[: pair.clean.shape[1]]
+        return model.activations(pair.corrupted)
+
+    known = [(pair, ablated(pair), model(pair.clean, targets=pair.targets)) for pair in pairs]
+
+    def loss(mask: Tensor) -> float:
+        values = [
+            function(model(pair.clean, mask, carried, pair.targets), full, pair)
+            for pair, carried, full in known
+        ]
+        return sum(map(float, values)) / len(values)
+
+    return loss
+
+
+def visits(settings: ACDC, graph: Graph, generator: Generator) -> Iterator[tuple[str, list[str]]]:
+    """Readers with their writers: `out`, then per layer downwards the MLP and v, k, q of heads."""
+
+    def ordered(names: list[str], order: Order) -> list[str]:
+        """`names` come in the order of the graph."""
+        if order == "random":
+            return [names[i] for i in torch.randperm(len(names), generator=generator).tolist()]
+        return names[::-1] if order == "reverse" else names
+
+    def parents(reader: str) -> list[str]:
+        legal = graph.legal[graph.readers.index(reader)].tolist()
+        writers = [name for name, is_legal in zip(graph.writers, legal, strict=True) if is_legal]
+        return ordered(writers, settings.parent_order)
+
+    ordered(["out"], settings.reader_order)
+    yield "out", parents("out")
+    for layer in reversed(range(graph.n_layers)):
+        kv = "h" if graph.n_kv_heads is None else "kv"
+        heads = [f"a{layer}.h{head}.q" for head in range(graph.n_heads)]
+        for kind in "kv":
+            heads += [f"a{layer}.{kv}{head}.{kind}" for head in range(graph.n_kv_readers)]
+        for block in ([f"m{layer}"], heads):
+            for reader in ordered(block, settings.reader_order):
+                yield reader, parents(reader)
+
+
+def components_fed(graph: Graph, reader: str) -> list[str]:
+    """The MLP, the head, or the query heads of the key-value head that a reader is an input of."""
+    if match := re.fullmatch(r"(a\d+)\.kv(\d+)\.[kv]", reader):
+        assert graph.n_kv_heads
+        group = graph.n_heads // graph.n_kv_heads
+        first = int(match[2]) * group
+        return [f"{match[1]}.h{head}" for head in range(first, first + group)]
+    return [re.sub(r"\.[qkv]$", "", reader)]
+
+
+def assert_the_same(
+    model: MaskedTransformer, task: Task, threshold: float, **settings: Any
+) -> None:
+    method = ACDC(threshold=threshold, **settings)
+    circuit = discover(method, model, task)
+    mask, tested, dropped = literal(method, model, task)
+    assert torch.equal(circuit.mask, mask)
+    assert (circuit.meta["tested"], circuit.meta["dropped"]) == (tested, dropped)
+    assert tested + dropped == model.graph.n_edges, "each edge is tested or dropped, once"
+    assert circuit.n_edges > 0 or threshold == THRESHOLDS[1]
+    assert dropped > 0 or threshold == THRESHOLDS[0]
+
+
+@pytest.mark.parametrize("threshold", THRESHOLDS)
+@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize("objective", ["training", "attribution"])
+@EACH_MODEL
+def test_it_finds_the_circuit_of_the_literal_search(
+    model: str, objective: str, ablation: Ablation, threshold: float
+) -> None:
+    task = toys.task(ablation=ablation)
+    assert_the_same(MODELS[model](), task, threshold, objective=objective)
+
+
+@pytest.mark.parametrize("threshold", THRESHOLDS)
+@pytest.mark.parametrize("parent_order", ORDERS)
+@pytest.mark.parametrize("reader_order", ORDERS)
+@pytest.mark.parametrize("model", ["gpt2", "llama, key-value readers"])
+def test_every_order_is_that_of_the_literal_search(
+    model: str, reader_order: Order, parent_order: Order, threshold: float
+) -> None:
+    orders = dict(reader_order=reader_order, parent_order=parent_order)
+    assert_the_same(MODELS[model](), toys.task(), threshold, **orders)
+
+
+def test_the_orders_differ() -> None:
+    model, task = toys.llama(), toys.task()
+    masks = [
+        discover(ACDC(THRESHOLDS[0], reader_order, parent_order), model, task).mask
+        for reader_order in ORDERS
+        for parent_order in ORDERS
+    ]
+    assert len(torch.stack(masks).unique(dim=0)) > 3
+
+
+def test_without_a_buffer_it_finds_the_same_circuit() -> None:
+    model, task = toys.llama(), toys.task()
+    circuits = [
+        discover(ACDC(threshold=THRESHOLDS[0], buffer_bytes=size), model, task)
+        for size in (2**30, 0)
+    ]
+    assert torch.equal(circuits[0].mask, circuits[1].mask)
+    assert circuits[0].meta == pytest.approx(circuits[1].meta, rel=1e-6)
+
+
+def test_an_edge_that_costs_exactly_the_threshold_stays() -> None:
+    just_below = 0.75 - 1e-7
+    losses = iter([0.0, 0.5, 0.25, 0.75, just_below, 0.0])
+    model = toys.gpt2()
+
+    def scripted(logits: Tensor, full: Tensor, pairs: PromptPairs) -> Tensor:
+        return torch.full((len(pairs),), next(losses, 9.0), dtype=torch.float64)
+
+    circuit = discover(ACDC(threshold=0.5), model, toys.task(training_loss=scripted))
+    removed = model.graph.edge_names(model.graph.legal & ~circuit.mask)
+    assert removed == ["a0.h1->out", "m0->out", "a1.h1->out"]
+    assert circuit.meta["close"] == 3
+
+
+@pytest.mark.parametrize("calls", [1, 12, 25])
+def test_an_interrupted_search_goes_on_to_the_same_circuit(tmp_path: Path, calls: int) -> None:
+    """Random orders, so that the order is kept, too."""
+    settings = ACDC(threshold=THRESHOLDS[1], reader_order="random", parent_order="random")
+    model, task = toys.llama(), toys.task()
+    undisturbed = discover(settings, model, task)
+
+    def checkpoint() -> Checkpoint:
+        return Checkpoint(tmp_path / "state.safetensors", Meter(model), every_seconds=0.0)
+
+    doomed = dataclasses.replace(task, training_loss=toys.interrupting(kl_divergence, calls))
+    with pytest.raises(toys.Interrupted):
+        discover(settings, model, doomed, checkpoint())
+    resumed = discover(settings, model, task, checkpoint())
+    assert torch.equal(resumed.mask, undisturbed.mask)
+    assert resumed.meta == undisturbed.meta
+
+
+def test_in_float32_decisions_near_the_threshold_are_counted() -> None:
+    model, task = toys.gpt2(torch.float32), toys.task()
+    circuit = discover(ACDC(threshold=THRESHOLDS[0]), model, task)
+    assert 0 <= circuit.meta["close"] <= circuit.meta["tested"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"threshold": 0.0}, "threshold=0.0; expected a positive number"),
+        ({"threshold": float("nan")}, "threshold=nan; expected a positive number"),
+        ({"reader_order": "shuffle"}, "'shuffle'; expected one of reverse, forward, random"),
+        ({"parent_order": "normal"}, "'normal'; expected one of reverse, forward, random"),
+        ({"objective": "kl"}, "objective='kl'; expected 'training' or 'attribution'"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused(
+    settings: dict[str, Any], message: str, unchecked: None
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        ACDC(**settings)
