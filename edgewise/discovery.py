@@ -77,7 +77,8 @@ class Meter:
         """
         self._seconds, self._flops = state["seconds"], state["flops"]
         self._peak_bytes = max(self._peak_bytes, state["peak_bytes"])
-        self._flops_before, self._started = self._model.flops, time.perf_counter()
+        if self._started is not None:
+            self._flops_before, self._started = self._model.flops, time.perf_counter()
 
 
 class Checkpoint:
