@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from edgewise.graph import Ablation
+from edgewise.task import Sizes
 
 SPARSITIES = (
     *(0.0, 0.2, 0.5, 0.8, 0.9, 0.92, 0.94, 0.95),
@@ -27,15 +28,6 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """How many prompt pairs of each kind; None is the task's own default."""
-
-    train: int | None = None
-    validation: int | None = None
-    test: int | None = None
-
-
-@dataclass(frozen=True)
 class Bench:
     """What a discovery is run on: the task, its prompts, the model. Its circuits are comparable.
 
@@ -46,7 +38,7 @@ class Bench:
     task: str
     task_version: int
     seed: int
-    sizes: Sizes = Sizes()
+    sizes: Sizes = field(default_factory=Sizes)
     model: ModelOptions | None = None
     weights: str | None = None
     ablation: Ablation | None = None

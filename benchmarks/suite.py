@@ -12,9 +12,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cell import DTYPES, SPARSITIES, Bench, Cell, ModelOptions, Sizes
+from benchmarks.cell import DTYPES, SPARSITIES, Bench, Cell, ModelOptions
 from benchmarks.settings import convert, grid, resolve, unknown
 from edgewise.graph import ABLATIONS
+from edgewise.task import Sizes
 from methods import METHODS
 from tasks import TASKS
 

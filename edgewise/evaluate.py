@@ -35,8 +35,10 @@ def evaluate(
     """Every metric of every circuit on every prompt, in the prompts' own order.
 
     `mean_over` gives the prompts whose mean is carried under mean ablation (default: `pairs`).
-    Raises ValueError for a circuit of another graph.
+    Raises ValueError for no circuits and for a circuit of another graph.
     """
+    if not circuits:
+        raise ValueError("no circuits to evaluate; expected at least one")
     for circuit in circuits:
         if circuit.graph != model.graph:
             raise ValueError(

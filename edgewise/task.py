@@ -17,6 +17,15 @@ Loss = Callable[
 """(the circuit's logits, the full model's, the pairs) -> one value per example, to be minimised."""
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """How many prompt pairs of each kind; None is the task's own default."""
+
+    train: int | None = None
+    validation: int | None = None
+    test: int | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """Prompt pairs for discovery (train, validation) and for evaluation (test), losses and metrics.

@@ -88,7 +88,7 @@ class MaskedTransformer:
         """Compile a RASP program and wrap it; options as in `TracrArchitecture.compile`."""
         from edgewise.architectures.tracr import TracrArchitecture  # pulls in jax
 
-        return cls(TracrArchitecture.compile(program, **options), id=f"tracr/{program.label}")
+        return cls(TracrArchitecture.compile(program, **options), id=f"tracr/{program.name}")
 
     @cached_property
     def weight_hash(self) -> str:
@@ -253,6 +253,12 @@ class MaskedTransformer:
             raise ValueError(f"tokens of shape {tuple(tokens.shape)}; expected [batch, position]")
         if limit is not None and tokens.shape[1] > limit:
             raise ValueError(f"prompts of {tokens.shape[1]} tokens; {self.id} takes up to {limit}")
+        if not tokens.is_cuda and tokens.numel():  # on a GPU the check would wait for it
+            low, high, known = int(tokens.min()), int(tokens.max()), self.architecture.n_tokens
+            if low < 0 or high >= known:
+                raise ValueError(
+                    f"token ids from {low} to {high}; {self.id} knows 0 to {known - 1}"
+                )
         return tokens.to(self.device)
 
     def _embed(self, tokens: Int[Tensor, "batch position"]) -> list[Tensor]:

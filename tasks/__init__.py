@@ -2,10 +2,9 @@
 
 from typing import Any, ClassVar, Protocol
 
-from edgewise.task import Task
+from edgewise.task import Sizes, Task
 from edgewise.transformer import MaskedTransformer
 from tasks.ioi import IOI, IOI_T1
-from tasks.text import Sizes
 from tasks.tracr import TracrTask
 from tasks.tracr_programs import PROGRAMS
 
@@ -25,4 +24,4 @@ class TaskBuilder(Protocol):
 _BUILDERS: tuple[TaskBuilder, ...] = (IOI, IOI_T1, *map(TracrTask, PROGRAMS))
 TASKS = {builder.name: builder for builder in _BUILDERS}
 
-__all__ = ["TASKS", "Sizes", "TaskBuilder"]
+__all__ = ["TASKS", "TaskBuilder"]

@@ -28,10 +28,10 @@ from edgewise.metrics import (
     negative_logit_difference,
 )
 from edgewise.prompts import PromptPairs
-from edgewise.task import Task
+from edgewise.task import Sizes, Task
 from edgewise.transformer import MaskedTransformer
 from tasks.ioi_words import HELD_OUT_SENTENCES, NAMES, OBJECTS, PLACES, SENTENCES
-from tasks.text import Pattern, Sizes, WordIds, tokenise
+from tasks.text import Pattern, WordIds, tokenise
 
 ORDERS = {"ABBA": (0, 1, 1, 0), "BABA": (1, 0, 1, 0)}
 """Who stands in each name slot; 0: the indirect object, 1: the subject."""

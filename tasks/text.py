@@ -9,7 +9,7 @@ so that 100,000 of them need no more tokenising than ten.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -18,18 +18,6 @@ from transformers import PreTrainedTokenizerBase
 
 WordIds = dict[str, dict[str, int]]
 """Slot -> word -> token id."""
-
-
-@runtime_checkable
-class Sizes(Protocol):
-    """How many prompts of each kind; None is the task's own default."""
-
-    @property
-    def train(self) -> int | None: ...
-    @property
-    def validation(self) -> int | None: ...
-    @property
-    def test(self) -> int | None: ...
 
 
 @dataclass(frozen=True, eq=False)

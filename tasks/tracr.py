@@ -26,10 +26,9 @@ from edgewise.architectures.tracr import BOS, TracrArchitecture
 from edgewise.graph import Ablation
 from edgewise.metrics import Metric
 from edgewise.prompts import PromptPairs
-from edgewise.task import Loss, Task
+from edgewise.task import Loss, Sizes, Task
 from edgewise.transformer import MaskedTransformer
 from edgewise.truth import minimal_circuits, same_choice, within
-from tasks.text import Sizes
 from tasks.tracr_programs import Program
 
 TOLERANCE = 0.05

@@ -28,6 +28,8 @@ class Architecture(Protocol):
     d_head: int
     mlp_parameters: int
     """Weights in the matrices of one MLP."""
+    n_tokens: int
+    """Token ids that the model knows."""
     n_outputs: int
     """Width of the logits: the vocabulary, or 1 for a numerical program."""
     max_positions: int | None

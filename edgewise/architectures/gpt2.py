@@ -26,7 +26,7 @@ class GPT2Architecture:
         self.n_kv_heads = self.n_heads
         self.d_model, self.d_head = config.n_embd, config.n_embd // config.n_head
         self.mlp_parameters = 2 * self.d_model * (config.n_inner or 4 * self.d_model)
-        self.n_outputs = config.vocab_size
+        self.n_tokens = self.n_outputs = config.vocab_size
         self.max_positions: int | None = config.n_positions
 
     def weights(self) -> dict[str, Tensor]:

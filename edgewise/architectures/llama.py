@@ -35,7 +35,7 @@ class LlamaArchitecture:
         self.d_model = config.hidden_size
         self.d_head = self._layers[0].self_attn.head_dim
         self.mlp_parameters = 3 * self.d_model * config.intermediate_size
-        self.n_outputs = config.vocab_size
+        self.n_tokens = self.n_outputs = config.vocab_size
         self.max_positions: int | None = _rotary_limit(model.model.rotary_emb)
         self._window = _active_window(model.config, self._layers)
 

@@ -59,6 +59,7 @@ class TracrArchitecture:
         self.n_layers, self.n_heads = config.num_layers, config.num_heads
         self.n_kv_heads, self.d_head = config.num_heads, config.key_size
         self.d_model, self.n_outputs = unembedding.shape
+        self.n_tokens = len(self._weights["token_embed/embeddings"])
         self.mlp_parameters = 2 * self.d_model * config.mlp_hidden_size
         self.max_positions: int | None = len(self._weights["pos_embed/embeddings"])
         self._qkv = [self._fused(layer) for layer in range(self.n_layers)]

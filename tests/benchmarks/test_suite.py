@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.cell import SPARSITIES, Cell, ModelOptions, Sizes
+from benchmarks.cell import SPARSITIES, Cell, ModelOptions
 from benchmarks.suite import load_suite, parse_suite, single_cell, suite_names
+from edgewise.task import Sizes
 from tasks import TASKS
 
 SUITE = """

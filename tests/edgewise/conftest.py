@@ -1,9 +1,7 @@
 """Models and prompts that the engine's tests share."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import jaxtyping
 import pytest
 from torch import Tensor
 
@@ -29,12 +27,3 @@ def case(request: pytest.FixtureRequest) -> Case:
     hf = build()
     model = MaskedTransformer(hf, **options)
     return Case(model, hf, random_tokens(3, WIDTH, seed=1), random_tokens(3, WIDTH, seed=2))
-
-
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Shapes are not checked, as outside the tests: the product's own errors come to light."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)

@@ -100,6 +100,11 @@ def test_a_circuit_of_another_graph_is_an_error_that_shows_both() -> None:
         )
 
 
+def test_no_circuits_are_an_error(case: Case) -> None:
+    with pytest.raises(ValueError, match="no circuits"):
+        evaluate(case.model, random_pairs(LENGTHS), [], metrics=METRICS, ablation="zero")
+
+
 def test_a_circuit_is_compared_with_the_nearest_truth() -> None:
     graph = Graph(2, 2)
     near = graph.mask_of(["tok->a0.h0.q", "tok->m0", "a0.h0->out", "m0->out"])

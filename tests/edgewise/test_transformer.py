@@ -250,6 +250,14 @@ def test_tokens_that_are_no_batch_are_an_error(case: Case, unchecked: None) -> N
                 attempt(tokens)
 
 
+def test_token_ids_that_the_model_does_not_know_are_an_error(case: Case) -> None:
+    for wrong in (-1, case.model.architecture.n_tokens):
+        tokens = case.clean.index_fill(1, torch.tensor(0), wrong)
+        for attempt in (case.model, case.model.activations):
+            with pytest.raises(ValueError, match=rf"token ids from .*{wrong}.* knows 0 to"):
+                attempt(tokens)
+
+
 def test_ablated_activations_of_a_wrong_shape_are_an_error(case: Case, unchecked: None) -> None:
     mask = torch.ones(case.model.graph.legal.shape)
     ablated = case.model.activations(case.corrupted)

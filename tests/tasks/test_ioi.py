@@ -10,10 +10,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 
-from benchmarks.cell import Sizes
 from edgewise.metrics import kl_divergence, negative_logit_difference
 from edgewise.prompts import PromptPairs
-from edgewise.task import Task
+from edgewise.task import Sizes, Task
 from tasks.ioi import IOI, IOI_T1, ORDERS, IndirectObject, Template
 from tasks.ioi_words import HELD_OUT_SENTENCES, NAMES, OBJECTS, PLACES, SENTENCES
 from tasks.text import encode, tokenise

@@ -13,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from edgewise.architectures.tracr import TracrArchitecture
 from edgewise.graph import ABLATIONS, Ablation
 from edgewise.prompts import PromptPairs
-from edgewise.task import Task
+from edgewise.task import Sizes, Task
 from edgewise.transformer import MaskedTransformer
 from edgewise.truth import minimal_circuits, removal_orders, same_choice, within
 from tasks import TASKS
@@ -267,13 +267,6 @@ def test_the_full_model_is_perfect_and_the_empty_circuit_is_not(name: str) -> No
     torch.testing.assert_close(
         task.training_loss(empty, full, pairs), n_targets * first(empty, full, pairs)
     )
-
-
-@dataclasses.dataclass
-class Sizes:
-    train: int | None = None
-    validation: int | None = None
-    test: int | None = None
 
 
 def test_fewer_prompts_are_drawn_from_all_inputs_on_request() -> None:
