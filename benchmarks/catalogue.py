@@ -1,10 +1,13 @@
 """What there is: methods, tasks and suites, each with the first line of its documentation."""
 
 import inspect
+import re
 import sys
 import textwrap
 import tomllib
 from typing import Any
+
+from tabulate import tabulate
 
 from benchmarks.suite import SUITES, suite_names
 from methods import METHODS
@@ -25,6 +28,24 @@ def catalogue() -> str:
         lines = [f"{name:<{width}}{text}" for name, text in entries.items()]
         blocks.append(f"{title}\n{textwrap.indent(chr(10).join(lines), '  ')}")
     return "\n\n".join(blocks)
+
+
+def method_table() -> str:
+    """The README's table, from the methods' module docstrings: what, from which paper, the cost."""
+    lines = []
+    for name, cls in METHODS.items():
+        text = inspect.getdoc(sys.modules[cls.__module__]) or ""
+        cost = re.search(r"^Cost: (.+?)(?:\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
+        assert cost is not None, f"the docstring of {cls.__module__} does not say the cost"
+        file = cls.__module__.replace(".", "/") + ".py"
+        lines.append(
+            {
+                "method": f"[`{name}`]({file})",
+                "what": _first_line(sys.modules[cls.__module__]).rstrip("."),
+                "cost": " ".join(cost[1].split()).rstrip("."),
+            }
+        )
+    return tabulate(lines, "keys", tablefmt="github")
 
 
 def _first_line(thing: Any) -> str:

@@ -147,12 +147,13 @@ def report(folder: Path) -> None:
 
 
 @main.command(name="list", epilog=_EXAMPLE + "edgewise list")
+@click.option("--markdown", is_flag=True, help="Print the README's table of methods instead.")
 @_verb
-def list_() -> None:
+def list_(markdown: bool) -> None:
     """Methods, tasks and suites, with a line on each."""
-    from benchmarks.catalogue import catalogue
+    from benchmarks.catalogue import catalogue, method_table
 
-    click.echo(catalogue())
+    click.echo(method_table() if markdown else catalogue())
 
 
 def _end(outcomes: "list[Outcome]") -> None:

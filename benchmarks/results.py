@@ -144,12 +144,13 @@ def _panel(records: list[Record], store: Store) -> Panel:
     rows: list[Row] = []
     for method, alike in grouped(records, lambda record: record["definition"]["method"]).items():
         settings = [record["definition"]["settings"] for record in alike]
-        varying = _telling(settings, knob(method))
+        turned = knob(method)
+        telling = _telling(settings, turned)
+        varying = [name for name in settings[0] if len({own.get(name) for own in settings}) > 1]
+        shown = dict.fromkeys([*([turned] if turned else []), *varying])
         for record, own in zip(alike, settings, strict=True):
-            variant = {name: own[name] for name in varying}
-            turned = {name: own[name] for name in own if name == knob(method)}
-            labels = settings_label({**turned, **variant}), settings_label(variant)
-            rows += _rows(record, store, *labels)
+            full, variant = ({name: own[name] for name in names} for names in (shown, telling))
+            rows += _rows(record, store, settings_label(full), settings_label(variant))
     return Panel(records[0]["definition"]["task"], records, rows)
 
 

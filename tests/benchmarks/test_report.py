@@ -93,7 +93,7 @@ def test_the_curve_runs_over_achieved_sparsity_with_the_sparse_end_to_the_right(
     assert ticks[:3] == ["0", "50", "80"]
 
 
-def test_settings_that_follow_from_others_are_not_named(
+def test_settings_that_follow_from_others_tell_no_variants_apart(
     tmp_path: Path, add_cell: Callable[..., Record]
 ) -> None:
     for threshold, steps, warmup, extra in ((0.1, 10, 1, 5), (0.2, 10, 1, 5), (0.1, 30, 3, 5)):
@@ -101,7 +101,7 @@ def test_settings_that_follow_from_others_are_not_named(
         add_cell("acdc", settings, [5], [0.1], kind="circuit")
     (panel,), _ = load_panels(tmp_path / "results")
     assert {row.variant for row in panel.rows} == {"steps=10", "steps=30"}
-    assert panel.rows[0].setting == "threshold=0.1, steps=10"
+    assert panel.rows[0].setting == "threshold=0.1, steps=10, warmup=1"
     fills = {line.get_fillstyle() for line in faithfulness_figure([panel]).axes[0].lines}
     assert {"full", "none"} <= fills
 
