@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from edgewise.graph import Ablation
@@ -18,11 +19,15 @@ SPARSITIES = (
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
+BUNDLED = "bundled"
+"""The id of the model that comes with the package."""
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """A model to be loaded, and the convention of its graph."""
 
-    id: str
+    id: str = BUNDLED
     embeddings: Literal["separate", "joint"] = "separate"
     kv_heads: Literal["query", "key-value"] = "query"
 
@@ -32,7 +37,8 @@ class Bench:
     """What a discovery is run on: the task, its prompts, the model. Its circuits are comparable.
 
     `model` is None where the task owns its model. `weights` is the hash of the model's weights,
-    known once it is loaded. `ablation` is None for the task's own.
+    known once it is loaded. `ablation` is None for the task's own. `data` is the hash of the file
+    that a task of the user's own is made from.
     """
 
     task: str
@@ -43,11 +49,20 @@ class Bench:
     weights: str | None = None
     ablation: Ablation | None = None
     dtype: str = "float32"
+    data: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The task's name, for a file without its folder and ending."""
+        kind, colon, file = self.task.partition(":")
+        return kind + colon + Path(file).stem
 
     def definition(self) -> dict[str, Any]:
-        """What defines it, as JSON: the model by its weights, whatever the name it goes by."""
+        """What defines it, as JSON: model and file by what is in them, wherever they are."""
         assert self.weights is not None, "the hash needs the model's weights"
-        fields = asdict(self)
+        fields = {**asdict(self), "task": self.label}
+        if self.data is None:
+            del fields["data"]
         if fields["model"]:
             del fields["model"]["id"]
         return fields
@@ -78,4 +93,4 @@ class Cell:
         """A file name: readable, and the same for the same definition."""
         text = json.dumps(self.definition(), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        return f"{self.bench.task}-{self.method}-{digest}"
+        return f"{self.bench.label.replace(':', '-')}-{self.method}-{digest}"

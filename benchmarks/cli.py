@@ -1,4 +1,4 @@
-"""The command line, `edgewise`: run, discover, report, list.
+"""The command line, `edgewise`: run, discover, report, draw, list.
 
 The user's mistakes are one line on stderr and exit code 2; a run with a failed cell ends with 1.
 Packages that take seconds to import are imported by the verbs that need them.
@@ -97,8 +97,10 @@ def run(
     epilog=_EXAMPLE + "edgewise discover --method acdc --task tracr-reverse --set threshold=0.01"
 )
 @click.option("--method", required=True, metavar="M", help="A name from `edgewise list`.")
-@click.option("--task", required=True, metavar="T", help="A name from `edgewise list`.")
-@click.option("--model", metavar="ID", help="A Hugging Face hub id or a folder.")
+@click.option("--task", required=True, metavar="T", help="Likewise, or custom:FILE.jsonl.")
+@click.option(
+    "--model", metavar="ID", help="A Hugging Face hub id or a folder; default: the bundled model."
+)
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of prompts and method.")
 @click.option("--out", type=Path, default=Path("runs/discover"), metavar="DIR", help="Results.")
@@ -143,6 +145,23 @@ def report(folder: Path) -> None:
     for table in main_tables:
         click.echo(table + "\n")
     for path in written:
+        click.echo(f"wrote {path}")
+
+
+@main.command(epilog=_EXAMPLE + "edgewise draw runs/discover/cells/NAME.safetensors --out me.svg")
+@click.argument("circuit", type=Path, metavar="CIRCUIT")
+@click.option("--out", type=Path, metavar="FILE", help="An .svg, .png or .pdf; default: two here.")
+@click.option("--edges", type=int, metavar="N", help="Cut scores to this number of edges.")
+@click.option("--truth", type=Path, metavar="FILE", help="A circuit to compare with.")
+@_verb
+def draw(circuit: Path, out: Path | None, edges: int | None, truth: Path | None) -> None:
+    """Draw the circuit in the file CIRCUIT, layer by layer.
+
+    Circuits of compiled programs are compared with the true one; --truth names another.
+    """
+    from benchmarks.draw import draw
+
+    for path in draw(circuit, out=out, n_edges=edges, truth=truth):
         click.echo(f"wrote {path}")
 
 

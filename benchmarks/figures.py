@@ -1,4 +1,4 @@
-"""Faithfulness against achieved sparsity, one panel per task.
+"""Faithfulness and other metrics against achieved sparsity, one panel per task and metric.
 
 Rankings are lines over the fixed grid of sizes, circuits are points. A band around a line spans the
 seeds or, with one seed, the 95 % bootstrap interval over prompts; bars on points are that interval.
@@ -6,7 +6,7 @@ seeds or, with one seed, the 95 % bootstrap interval over prompts; bars on point
 
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle
 from statistics import fmean, median
 
@@ -27,28 +27,52 @@ LEGEND_CHARACTERS, CAPTION_CHARACTERS = 76, 84
 
 def faithfulness_figure(panels: Sequence[Panel]) -> Figure:
     """Every panel by its primary metric."""
-    columns = min(2, len(panels))
-    lines = math.ceil(len(panels) / columns)
+    return _figure([[(panel, panel.metric) for panel in panels]])
+
+
+def metrics_figure(panels: Sequence[Panel], metrics: Iterable[str]) -> Figure | None:
+    """The panels that have a metric, metric by metric; None if there are none."""
+    having = [
+        [(panel, metric) for panel in panels if metric in panel.records[0]["metrics"]]
+        for metric in metrics
+    ]
+    having = [pairs for pairs in having if pairs]
+    return _figure(having) if having else None
+
+
+def _figure(groups: Sequence[Sequence[tuple[Panel, str]]]) -> Figure:
+    """Every group of panels starts a new line."""
+    columns = min(2, max(map(len, groups)))
+    lines, places = 0, []
+    for pairs in groups:
+        places += [(1 + columns * lines + offset, *pair) for offset, pair in enumerate(pairs)]
+        lines += math.ceil(len(pairs) / columns)
     with style():
         figure = Figure()
         legends = [
-            _draw_panel(figure.add_subplot(lines, columns, position), panel, panel.metric)
-            for position, panel in enumerate(panels, 1)
+            _draw_panel(figure.add_subplot(lines, columns, place), panel, metric)
+            for place, panel, metric in places
         ]
-        caption = [
-            line
-            for panel in panels
-            for line in textwrap.wrap(
-                panel.caption, CAPTION_CHARACTERS * columns, subsequent_indent="    "
-            )
-        ]
-        below = CAPTION_LINE_INCHES * (len(caption) + 1)
-        height = lines * (PANEL_INCHES[1] + LEGEND_LINE_INCHES * max(legends)) + below
-        figure.set_size_inches(PANEL_INCHES[0] * columns, height)
-        rect = (0, below / height, 1, 1 - below / height)
-        figure.set_layout_engine(ConstrainedLayoutEngine(rect=rect))
-        figure.text(0.01, 0.06 / height, "\n".join(caption), fontsize=7, color="#404040")
+        line = PANEL_INCHES[1] + LEGEND_LINE_INCHES * max(legends)
+        finish(figure, (PANEL_INCHES[0] * columns, line * lines), [panel for _, panel, _ in places])
     return figure
+
+
+def finish(figure: Figure, inches: tuple[float, float], panels: Iterable[Panel]) -> None:
+    """Give a figure its size and, below its axes, the captions of its panels."""
+    width, above = inches
+    characters = int(CAPTION_CHARACTERS / PANEL_INCHES[0] * width)
+    caption = [
+        line
+        for text in dict.fromkeys(panel.caption for panel in panels)
+        for line in textwrap.wrap(text, characters, subsequent_indent="    ")
+    ]
+    below = CAPTION_LINE_INCHES * (len(caption) + 1)
+    height = above + below
+    figure.set_size_inches(width, height)
+    rect = (0, below / height, 1, above / height)
+    figure.set_layout_engine(ConstrainedLayoutEngine(rect=rect))
+    figure.text(0.01, 0.06 / height, "\n".join(caption), fontsize=7, color="#404040")
 
 
 def _draw_panel(axes: Axes, panel: Panel, metric: str) -> int:

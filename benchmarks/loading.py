@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from benchmarks.cell import Bench, Cell, ModelOptions
+from benchmarks.cell import BUNDLED, Bench, Cell, ModelOptions
 from edgewise import MaskedTransformer, Task
-from tasks import TASKS
+from tasks import find_task
+from tasks.bundled import FOLDER
 
 
 class Loader:
@@ -28,7 +29,7 @@ class Loader:
             self._model = self._task = None
             dtype = getattr(torch, bench.dtype)
             if bench.model is None:
-                owner: Any = TASKS[bench.task]
+                owner: Any = find_task(bench.task)
                 model = owner.load_model(dtype=dtype, device=self._device)
             else:
                 model = _load(bench.model, dtype, self._device)
@@ -36,13 +37,16 @@ class Loader:
         return self._model[1]
 
     def task(self, bench: Bench) -> Task:
-        """The bench's prompts, for its model."""
+        """The bench's prompts, for its model. Raises ValueError where they cannot be made."""
         model = self.model(bench)
         if self._task is None or self._task[0] != bench:
-            tokenizer: Any = (
-                None if bench.model is None else AutoTokenizer.from_pretrained(model.id)
-            )
-            task = TASKS[bench.task].build(model, tokenizer, seed=bench.seed, sizes=bench.sizes)
+            tokenizer: Any = None
+            if bench.model is not None:
+                tokenizer = AutoTokenizer.from_pretrained(_location(bench.model.id))
+            builder = find_task(bench.task)
+            if getattr(builder, "digest", None) != bench.data:
+                raise ValueError(f"the file of {bench.task} has changed since the run began")
+            task = builder.build(model, tokenizer, seed=bench.seed, sizes=bench.sizes)
             if bench.ablation is not None:
                 task = replace(task, ablation=bench.ablation)
             self._task = (bench, task)
@@ -52,7 +56,7 @@ class Loader:
 def identify(cells: Iterable[Cell], loader: Loader) -> list[Cell]:
     """The cells, bench by bench, with the hash of their models' weights.
 
-    Raises ValueError if a model cannot be loaded.
+    Raises ValueError if a model cannot be loaded, or a task of the user's own does not suit it.
     """
     groups: dict[Bench, list[Cell]] = {}
     for cell in cells:
@@ -64,30 +68,42 @@ def identify(cells: Iterable[Cell], loader: Loader) -> list[Cell]:
         if key not in weights:
             weights[key] = loader.model(bench).weight_hash
         known = replace(bench, weights=weights[key])
+        if known.data is not None:
+            loader.task(known)
         identified += [replace(cell, bench=known) for cell in group]
     return identified
 
 
 def _load(options: ModelOptions, dtype: torch.dtype, device: torch.device) -> MaskedTransformer:
-    path = Path(options.id).expanduser()
-    if not path.exists() and (path.is_absolute() or options.id[0] in ".~" or len(path.parts) > 2):
-        raise ValueError(f"no model folder {options.id!r}")
-    name = str(path) if path.exists() else options.id
+    location = _location(options.id)
     try:
         return MaskedTransformer.from_pretrained(
-            name,
+            location,
+            id=options.id,
             dtype=dtype,
             device=device,
             embeddings=options.embeddings,
             kv_heads=options.kv_heads,
         )
     except OSError as error:
-        where = (
-            "holds no loadable model" if path.exists() else "is not on disk nor to be downloaded"
-        )
+        where = "is not on disk nor to be downloaded"
+        if Path(location).exists():
+            where = "holds no loadable model"
         raise ValueError(f"model {options.id!r} {where}: {_first_line(error)}") from error
     except ValueError as error:
         raise ValueError(_first_line(error)) from error
+
+
+def _location(id: str) -> Path | str:
+    """The model's folder, or its name on the hub."""
+    if id == BUNDLED:
+        return FOLDER
+    path = Path(id).expanduser()
+    if path.exists():
+        return path
+    if path.is_absolute() or id[0] in ".~" or len(path.parts) > 2:
+        raise ValueError(f"no model folder {id!r}")
+    return id
 
 
 def _first_line(error: Exception) -> str:

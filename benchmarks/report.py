@@ -1,14 +1,17 @@
-"""Tables and figures of a folder of results: DIR/tables as Markdown and CSV, DIR/figures."""
+"""Tables and figures of a folder: DIR/tables as Markdown, LaTeX and CSV, DIR/figures."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from benchmarks import tables
-from benchmarks.figures import faithfulness_figure
-from benchmarks.results import load_panels
+from benchmarks.consistency import consistency, consistency_figure, repeats, show_consistency
+from benchmarks.figures import faithfulness_figure, metrics_figure
+from benchmarks.results import Panel, load_panels
 from benchmarks.store import write_atomically
-from benchmarks.style import style
+from benchmarks.style import save
+
+_AGREEMENT = ("accuracy", "exact_match", "kendall_tau")
+"""Metrics that say how often, or how far, a circuit decides as it should."""
 
 _FAITHFULNESS = (
     "In brackets: 95 % bootstrap interval over the test prompts; of random circuits, the least and "
@@ -23,6 +26,11 @@ _RUNTIME = (
 _RECOVERY = (
     "Found circuits against the nearest true one; `exact` counts runs and, of random circuits, "
     "draws; other columns are means over them. Rankings are cut to a true circuit's size."
+)
+_CONSISTENCY = (
+    "Circuits that one setting found with different seeds: means, in brackets the least and the "
+    "greatest. Overlap of two circuits: edges in both over edges in either; `chance` is that "
+    "expected of random circuits of the same sizes."
 )
 _WITHOUT_RESULTS = "Cells without results, and why."
 
@@ -39,39 +47,45 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
     published = "".join(f" Published seconds: {source}." for source in sources)
     found, recovered = tables.faithfulness(panels), tables.recovery(panels)
     missing = tables.without_results(failed)
+    repeated = repeats(panels, folder)
+    alike = consistency(repeated)
     target = folder / "tables"
     written: list[Path] = []
     for name, numbers, shown, caption in (
         ("faithfulness", found, tables.show_faithfulness(found), _FAITHFULNESS),
         ("recovery", recovered, tables.show_recovery(recovered), _RECOVERY),
+        ("consistency", alike, show_consistency(alike), _CONSISTENCY),
         ("runtime", costs, tables.show_runtime(costs), _RUNTIME + published),
         ("without_results", missing, missing, _WITHOUT_RESULTS),
     ):
         if numbers:
             notes = "\n".join(f"- {line}" for line in captions)
             text = f"{caption}\n\n{notes}\n\n{tables.aligned(shown, 'pipe')}\n"
+            in_latex = tables.latex(shown, " ".join([caption, *captions]), name)
             written += [
                 _write_text(target / f"{name}.md", text),
+                _write_text(target / f"{name}.tex", in_latex),
                 _write_text(target / f"{name}.csv", tables.comma_separated(numbers)),
             ]
-    if panels:
-        figure = faithfulness_figure(panels)
-        written += [_save(figure, folder / "figures" / f"faithfulness.{k}") for k in ("png", "svg")]
+    figures = {
+        "faithfulness": faithfulness_figure(panels) if panels else None,
+        "task_metric": metrics_figure(panels, _task_metrics(panels)),
+        "agreement": metrics_figure(panels, _AGREEMENT),
+        "consistency": consistency_figure(repeated) if repeated else None,
+    }
+    for name, figure in figures.items():
+        if figure is not None:
+            written += [save(figure, folder / "figures" / f"{name}.{k}") for k in ("png", "svg")]
     brief = tables.show_faithfulness(found, brief=True)
     main = [brief, tables.show_recovery(recovered), missing]
     return [tables.aligned(lines, "simple") for lines in main if lines], written
 
 
-def _save(figure: Figure, path: Path) -> Path:
-    """Equal results give equal files: no date goes in."""
-    path.parent.mkdir(exist_ok=True)
-    kind = path.suffix.removeprefix(".")
-    metadata = {"Date": None} if kind == "svg" else {}
-    with style():
-        write_atomically(
-            path, lambda temporary: figure.savefig(temporary, format=kind, metadata=metadata)
-        )
-    return path
+def _task_metrics(panels: Iterable[Panel]) -> list[str]:
+    """What tasks measure besides their primary metric and the agreement of choices."""
+    names = [name for panel in panels for name in panel.records[0]["metrics"]]
+    primary = {panel.metric for panel in panels}
+    return [name for name in dict.fromkeys(names) if name not in {*primary, *_AGREEMENT}]
 
 
 def _write_text(path: Path, text: str) -> Path:

@@ -92,11 +92,11 @@ def _do(item: Cell | Bench, store: Store, loader: Loader, options: Options) -> O
         if isinstance(item, Cell):
             return _run_cell(item, store, loader, options)
         match(item, store, loader)
-        return Outcome(f"{item.task}, seed {item.seed}: matching", FINISHED)
+        return Outcome(f"{item.label}, seed {item.seed}: matching", FINISHED)
     except Exception as error:
         message = " ".join(str(error).split()) or type(error).__name__
         if isinstance(item, Bench):
-            return Outcome(f"{item.task}, seed {item.seed}: matching", FAILED, message)
+            return Outcome(f"{item.label}, seed {item.seed}: matching", FAILED, message)
         status = UNSUPPORTED if isinstance(error, Unsupported) else FAILED
         record: Record = {
             "schema": SCHEMA,

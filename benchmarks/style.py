@@ -1,17 +1,20 @@
-"""How figures look: one colour and marker per method everywhere, one sparsity axis."""
+"""How figures look and are saved: a colour and marker per method, one sparsity axis."""
 
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from benchmarks.store import write_atomically
 from methods import METHODS
 
 # Okabe and Ito's palette, told apart by colour-blind readers; its yellow is too pale for lines.
-_COLOURS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00")
+PALETTE = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00")
 _MARKERS = "osD^vP"
 GREY = "#8C8C8C"
 
@@ -35,7 +38,7 @@ def method_style(method: str) -> MethodStyle:
     if method not in others:
         return MethodStyle(label, GREY, ".")
     place = others.index(method)
-    return MethodStyle(label, _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)])
+    return MethodStyle(label, PALETTE[place % len(PALETTE)], _MARKERS[place % len(_MARKERS)])
 
 
 def style() -> AbstractContextManager[None]:
@@ -60,6 +63,18 @@ def style() -> AbstractContextManager[None]:
             "svg.hashsalt": "edgewise",
         }
     )
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as its suffix says. Equal results give equal files: no date goes in."""
+    kind = path.suffix.removeprefix(".")
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with style():
+        write_atomically(
+            path, lambda temporary: figure.savefig(temporary, format=kind, metadata=metadata)
+        )
+    return path
 
 
 def sparsity_axis(axes: Axes, *, fewest_kept: float) -> None:

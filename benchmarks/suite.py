@@ -2,7 +2,8 @@
 
 A list is an axis of the grid, for a method's settings, `model`, `seeds` and the graph's options
 alike. `[task.NAME]` gives sizes; in a [[method]] entry `seeds` and `tasks` override the suite's,
-and `[method.task.NAME]` overrides settings on one task. A task that owns its model ignores `model`.
+and `[method.task.NAME]` overrides settings on one task. A task that owns its model ignores `model`,
+which is the bundled one where none is named.
 """
 
 import itertools
@@ -12,12 +13,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cell import DTYPES, SPARSITIES, Bench, Cell, ModelOptions
+from benchmarks.cell import BUNDLED, DTYPES, SPARSITIES, Bench, Cell, ModelOptions
 from benchmarks.settings import convert, grid, resolve, unknown
 from edgewise.graph import ABLATIONS
 from edgewise.task import Sizes
 from methods import METHODS
-from tasks import TASKS
+from tasks import PREFIX, TASKS, TaskBuilder, find_task
 
 SUITES = Path(__file__).parent / "suites"
 
@@ -93,6 +94,7 @@ class _Parser:
     def __init__(self, table: Mapping[str, Any]) -> None:
         self.table = table
         self.problems: list[str] = []
+        self.builders: dict[str, TaskBuilder] = {}
 
     def cells(self) -> list[Cell]:
         table = self.table
@@ -106,7 +108,7 @@ class _Parser:
         seeds = self._seeds(table.get("seeds", [0]), "seeds")
         sparsities = self._sparsities(table.get("sparsities", list(SPARSITIES)))
         sizes = self._sizes(table.get("task", {}))
-        models = self._models(tasks)
+        models = self._models()
         ablations = self._choices("ablation", ABLATIONS, default=None)
         dtypes = self._choices("dtype", DTYPES, default="float32")
         entries = table.get("method")
@@ -119,16 +121,16 @@ class _Parser:
             own_tasks = self._tasks(entry["tasks"], where) if "tasks" in entry else tasks
             own_seeds = self._seeds(entry["seeds"], where) if "seeds" in entry else seeds
             for task, settings in self._settings(entry, where, own_tasks):
-                owns_model = hasattr(TASKS[task], "load_model")
+                owns_model = hasattr(self.builders[task], "load_model")
                 for model, ablation, dtype, seed in itertools.product(
                     [None] if owns_model else models, ablations, dtypes, own_seeds
                 ):
-                    bench = Bench(
+                    bench = _bench(
                         task,
-                        TASKS[task].version,
+                        self.builders[task],
                         seed,
-                        sizes.get(task, Sizes()),
-                        model,
+                        sizes=sizes.get(task, Sizes()),
+                        model=model,
                         ablation=ablation,
                         dtype=dtype,
                     )
@@ -173,8 +175,13 @@ class _Parser:
 
     def _tasks(self, value: Any, where: str) -> list[str]:
         names = self._axis(value, where, "task names")
-        known = [name for name in names if isinstance(name, str) and name in TASKS]
-        self.problems += [unknown("task", str(name), TASKS) for name in names if name not in known]
+        known = []
+        for name in names:
+            try:
+                self.builders[name] = _builder(str(name))
+                known.append(name)
+            except ValueError as error:
+                self.problems.append(str(error))
         return known
 
     def _seeds(self, value: Any, where: str) -> list[int]:
@@ -204,7 +211,8 @@ class _Parser:
         if not isinstance(tables, dict):
             self.problems.append("task; expected tables [task.NAME]")
             return {}
-        self._check_keys(tables, TASKS, "task")
+        own = [name for name in tables if name.startswith(PREFIX)]
+        self._check_keys(tables, [*TASKS, *own], "task")
         kinds = [field.name for field in fields(Sizes)]
         sizes = {}
         for task, table in tables.items():
@@ -227,17 +235,12 @@ class _Parser:
         self.problems += [unknown(key, str(choice), known) for choice in bad]
         return choices
 
-    def _models(self, tasks: list[str]) -> list[ModelOptions]:
-        """Every model with every graph option; none is needed if all tasks own theirs."""
+    def _models(self) -> list[ModelOptions]:
+        """Every model with every graph option; the bundled one, if none is named."""
         options = {
             key: self._choices(key, _GRAPH[key], None) for key in _GRAPH if key in self.table
         }
-        needing = [task for task in tasks if not hasattr(TASKS[task], "load_model")]
-        if "model" not in self.table:
-            if needing:
-                self.problems.append(f"no model; task {needing[0]!r} needs one: model = ...")
-            return []
-        models = self._axis(self.table["model"], "model", "models")
+        models = self._axis(self.table.get("model", BUNDLED), "model", "models")
         bad = [model for model in models if not isinstance(model, str) or not model]
         self.problems += [f"model is {model!r}; expected a hub id or a folder" for model in bad]
         return [ModelOptions(id=model, **chosen) for model in models for chosen in grid(options)]
@@ -249,13 +252,22 @@ def single_cell(
     """One cell as a suite would resolve it. Raises ValueError as a suite would."""
     if method not in METHODS:
         raise ValueError(unknown("method", method, METHODS))
-    if task not in TASKS:
-        raise ValueError(unknown("task", task, TASKS))
-    owns_model = hasattr(TASKS[task], "load_model")
+    builder = _builder(task)
+    owns_model = hasattr(builder, "load_model")
     if owns_model and model is not None:
         raise ValueError(f"task {task!r} has its own model; leave the model {model!r} out")
-    if not owns_model and model is None:
-        raise ValueError(f"task {task!r} needs a model: a hub id or a folder")
-    options = None if model is None else ModelOptions(model)
-    bench = Bench(task, TASKS[task].version, seed, model=options)
+    options = None if owns_model else ModelOptions(model or BUNDLED)
+    bench = _bench(task, builder, seed, model=options)
     return Cell(method, METHODS[method].version, resolve(method, task, given), bench)
+
+
+def _builder(name: str) -> TaskBuilder:
+    """Raises ValueError for a name that stands for no task, and for a file that is not right."""
+    try:
+        return find_task(name)
+    except KeyError:
+        raise ValueError(unknown("task", name, [*TASKS, f"{PREFIX}FILE.jsonl"])) from None
+
+
+def _bench(name: str, builder: TaskBuilder, seed: int, **options: Any) -> Bench:
+    return Bench(name, builder.version, seed, data=getattr(builder, "digest", None), **options)

@@ -2,19 +2,25 @@
 
 import csv
 import io
+import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from tabulate import tabulate
+from tabulate import LATEX_ESCAPE_RULES, tabulate
 
 from benchmarks.results import Estimate, Panel, Row, grouped
 from benchmarks.store import Record
 from benchmarks.style import method_style
 
 Line = dict[str, Any]
+
+_LATEX_SYMBOLS = str.maketrans(
+    {"‖": r"$\Vert$", "−": "$-$", "×": r"$\times$", "τ": r"$\tau$", "≥": r"$\ge$", "≤": r"$\le$"}
+)
+_LATEX = str.maketrans(LATEX_ESCAPE_RULES) | _LATEX_SYMBOLS
 
 
 def faithfulness(panels: Iterable[Panel]) -> list[Line]:
@@ -201,6 +207,18 @@ def aligned(lines: Sequence[Line], layout: str) -> str:
         tablefmt=layout,
         disable_numparse=True,
         colalign=["right" if right else "left" for right in numeric],
+    )
+
+
+def latex(lines: Sequence[Line], caption: str, label: str) -> str:
+    """The table as a float for \\input, no wider than the text; `words` in typewriter type."""
+    words = re.sub(r"`(.*?)`", r"\\texttt{\1}", caption.translate(_LATEX))
+    return (
+        "% \\usepackage{booktabs,graphicx}\n"
+        "\\begin{table}[htbp]\n\\centering\\footnotesize\n"
+        f"\\caption{{{words}}}\n\\label{{tab:{label}}}\n"
+        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n"
+        f"{aligned(lines, 'latex_booktabs').translate(_LATEX_SYMBOLS)}%\n}}\n\\end{{table}}\n"
     )
 
 

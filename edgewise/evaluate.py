@@ -71,13 +71,20 @@ class Comparison(TypedDict):
     exact: bool
 
 
+def nearest_truth(
+    circuit: Circuit, truths: Sequence[Bool[Tensor, "reader writer"]]
+) -> Bool[Tensor, "reader writer"]:
+    """The true circuit from which the circuit differs in the fewest edges."""
+    if not truths:
+        raise ValueError("no true circuit to compare with")
+    return min(truths, key=lambda truth: int((truth ^ circuit.mask).sum()))
+
+
 def compare_with_truth(
     circuit: Circuit, truths: Sequence[Bool[Tensor, "reader writer"]]
 ) -> Comparison:
-    """Precision and recall of the circuit's edges; the nearest truth has the fewest differences."""
-    if not truths:
-        raise ValueError("no true circuit to compare with")
-    truth = min(truths, key=lambda truth: int((truth ^ circuit.mask).sum()))
+    """Precision and recall of the circuit's edges against the nearest true circuit's."""
+    truth = nearest_truth(circuit, truths)
     hits = int((truth & circuit.mask).sum())
     missing, extra = int(truth.sum()) - hits, circuit.n_edges - hits
     return Comparison(

@@ -69,19 +69,21 @@ class MaskedTransformer:
         cls,
         id_or_folder: str | Path,
         *,
+        id: str | None = None,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
         embeddings: Literal["separate", "joint"] = "separate",
         kv_heads: Literal["query", "key-value"] = "query",
     ) -> "MaskedTransformer":
-        """Load a Hugging Face model by hub id or folder.
+        """Load a Hugging Face model by hub id or folder; `id` is what results call it.
 
         Raises ValueError for an architecture that is not supported, before any weight is read, and
         OSError where the model is neither on disk nor to be had.
         """
         check_supported(AutoConfig.from_pretrained(id_or_folder))
         model: Any = AutoModelForCausalLM.from_pretrained(id_or_folder, dtype=dtype)
-        return cls(model.to(device), embeddings=embeddings, kv_heads=kv_heads, id=str(id_or_folder))
+        id = id or str(id_or_folder)
+        return cls(model.to(device), embeddings=embeddings, kv_heads=kv_heads, id=id)
 
     @classmethod
     def from_tracr(cls, program: Any, **options: Any) -> "MaskedTransformer":

@@ -4,7 +4,10 @@ An edge goes if the model without it still reproduces its output on every prompt
 size on a loss; edges are tried in one order until none can go. What is left is minimal: no edge of
 it can be removed alone. Where the order matters, several minimal circuits exist, so removal runs in
 many orders at once, and all distinct results are given. Edges that are not live go untested, since
-they change no logit. Cost: one masked pass over all prompts per edge and order, rarely more.
+they change no logit. Two shortcuts leave this true: edges go several at once where they can, and
+removal looks at a sample of the pairs, which grows until what is left holds on all of them.
+Cost: per order about five masked passes over the sample for each edge that stays, and one for every
+eight edges that go.
 """
 
 from collections.abc import Callable
@@ -21,10 +24,17 @@ Criterion = Callable[
     [Float[Tensor, "circuit batch target vocab"], Float[Tensor, "batch target vocab"]],
     Bool[Tensor, " circuit"],
 ]
-"""(the circuits' logits, the full model's) -> whether each circuit reproduces the model exactly."""
+"""(the circuits' logits, the full model's) -> whether each circuit reproduces the model exactly.
+
+Holds on all pairs if it holds on each part of them.
+"""
 
 _PASS_BYTES = 2**24
 """About how large the writers' outputs of the circuits tested in one pass may become."""
+_SAMPLE = 16
+"""Pairs that removal looks at first, and by which the sample grows."""
+_RUN = 8
+"""Edges tried at once; compiled programs need about one in eight."""
 
 
 def same_choice(
@@ -65,33 +75,39 @@ def minimal_circuits(
     if ablation == "mean":
         raise ValueError("ablation 'mean'; expected 'zero' or 'interchange'")
     graph = model.graph
+    generator = torch.Generator().manual_seed(seed)
+    pairs = pairs[torch.randperm(len(pairs), generator=generator).to(pairs.clean.device)]
     ablated = model.activations(pairs.corrupted) if ablation == "interchange" else None
     full = model(pairs.clean, targets=pairs.targets)
-    element_bytes = full.element_size() * model.architecture.d_model
-    per_circuit = pairs.clean.numel() * len(graph.writers) * element_bytes
-    known: dict[bytes, bool] = {}
+    per_token = len(graph.writers) * model.architecture.d_model * full.element_size()
 
-    def exact(circuits: Bool[Tensor, "circuit reader writer"]) -> Bool[Tensor, " circuit"]:
-        keys = [circuit.numpy().tobytes() for circuit in circuits]
-        new = {key: one for key, one in zip(keys, circuits, strict=True) if key not in known}
-        if new:
-            results = [
-                reproduces(model(pairs.clean, some, ablated, pairs.targets), full)
-                for some in torch.stack(list(new.values())).split(
-                    max(1, _PASS_BYTES // per_circuit)
-                )
+    def exact(
+        circuits: Bool[Tensor, "circuit reader writer"], part: Int[Tensor, " pair"]
+    ) -> Bool[Tensor, " circuit"]:
+        part = part.to(full.device)
+        clean, targets, expected = pairs.clean[part], pairs.targets[part], full[part]
+        twins = None if ablated is None else ablated[part]
+        at_once = max(1, _PASS_BYTES // (clean.numel() * per_token))
+        return torch.cat(
+            [
+                reproduces(model(clean, some, twins, targets), expected).cpu()
+                for some in circuits.split(at_once)
             ]
-            known.update(zip(new, torch.cat(results).tolist(), strict=True))
-        return torch.tensor([known[key] for key in keys])
+        )
 
     orders = removal_orders(graph, random_orders, seed)
-    circuits = graph.live(graph.legal, ablation).repeat(len(orders), 1, 1)
-    assert exact(circuits).all(), "the live edges alone are the full model"
+    live = graph.live(graph.legal, ablation)
+    parts = torch.arange(len(pairs)).split(_SAMPLE)
+    assert all(exact(live[None], part) for part in parts), "the live edges are the full model"
+    sample = parts[:1]
     while True:
-        swept = _sweep(circuits, orders, graph, ablation, exact)
-        if torch.equal(swept, circuits):
-            return list(circuits.unique(dim=0))
-        circuits = swept
+        looked_at = torch.cat(sample)
+        circuits = _remove(live, orders, graph, ablation, lambda some: exact(some, looked_at))
+        circuits = circuits.unique(dim=0)
+        wrong = [part for part in parts if not exact(circuits, part).all()]
+        if not wrong:
+            return list(circuits)
+        sample += tuple(wrong[: len(sample)])
 
 
 def removal_orders(graph: Graph, random_orders: int, seed: int) -> Int[Tensor, "order edge"]:
@@ -105,23 +121,60 @@ def removal_orders(graph: Graph, random_orders: int, seed: int) -> Int[Tensor, "
     return torch.stack([by_reader, by_reader.flip(0), by_writer, by_writer.flip(0), *drawn])
 
 
+def _remove(
+    live: Bool[Tensor, "reader writer"],
+    orders: Int[Tensor, "order edge"],
+    graph: Graph,
+    ablation: Ablation,
+    exact: Callable[[Bool[Tensor, "circuit reader writer"]], Bool[Tensor, " circuit"]],
+) -> Bool[Tensor, "order reader writer"]:
+    """What is left in each order when no edge can go alone."""
+    known: dict[bytes, bool] = {}
+
+    def remembered(circuits: Bool[Tensor, "circuit reader writer"]) -> Bool[Tensor, " circuit"]:
+        keys = [circuit.numpy().tobytes() for circuit in circuits]
+        new = {key: one for key, one in zip(keys, circuits, strict=True) if key not in known}
+        if new:
+            known.update(zip(new, exact(torch.stack(list(new.values()))).tolist(), strict=True))
+        return torch.tensor([known[key] for key in keys])
+
+    circuits = _sweep(live.repeat(len(orders), 1, 1), orders, graph, ablation, remembered, _RUN)
+    while True:
+        swept = _sweep(circuits, orders, graph, ablation, remembered, 1)
+        if torch.equal(swept, circuits):
+            return circuits
+        circuits = swept
+
+
 def _sweep(
     circuits: Bool[Tensor, "order reader writer"],
     orders: Int[Tensor, "order edge"],
     graph: Graph,
     ablation: Ablation,
     exact: Callable[[Bool[Tensor, "circuit reader writer"]], Bool[Tensor, " circuit"]],
+    run: int,
 ) -> Bool[Tensor, "order reader writer"]:
-    """Try every edge once in each order; an edge goes where the circuit without it is exact."""
-    rows = torch.arange(len(orders))
-    for edges in orders.T:
-        present = circuits.flatten(1)[rows, edges]
-        if not present.any():
-            continue
-        smaller = circuits.clone()
-        smaller.view(len(orders), -1)[rows, edges] = False
+    """Try every edge once in each order, `run` at once; what goes without harm goes.
+
+    Of a run that cannot go, the first half is tried, down to a single edge, which stays.
+    """
+    place = torch.arange(orders.shape[1])
+    start = torch.zeros(len(orders), 1, dtype=torch.long)
+    doubtful = torch.zeros_like(start)  # so many edges ahead were tried together and could not go
+    while True:
+        present = circuits.flatten(1).gather(1, orders)
+        ahead = present & (place >= start)
+        size = torch.where(doubtful > 0, (doubtful // 2).clamp(min=1), run)
+        tried = ahead & (ahead.cumsum(1) <= size)
+        count = tried.sum(1, keepdim=True)
+        if not count.any():
+            return circuits
+        smaller = circuits.flatten(1).scatter(1, orders, present & ~tried).view_as(circuits)
         smaller = graph.live(smaller, ablation)
-        goes = torch.zeros_like(present)
-        goes[present] = exact(smaller[present])
+        busy = count.squeeze(1) > 0
+        goes = torch.zeros_like(busy)
+        goes[busy] = exact(smaller[busy])
         circuits = torch.where(goes[:, None, None], smaller, circuits)
-    return circuits
+        past = goes[:, None] | (count == 1)
+        start = torch.where(past, (tried * (place + 1)).amax(1, keepdim=True), start)
+        doubtful = torch.where(past, (doubtful - count).clamp(min=0), count)

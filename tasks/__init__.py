@@ -1,16 +1,26 @@
 """The tasks by name. A new one is one file here and one line below."""
 
-from typing import Any, ClassVar, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from edgewise.task import Sizes, Task
 from edgewise.transformer import MaskedTransformer
+from tasks.boolean import BOOLEAN_FEW_SHOT, BOOLEAN_INSTRUCTION
+from tasks.custom import PREFIX, CustomTask
+from tasks.gendered_pronoun import GENDERED_PRONOUN
+from tasks.greater_than import GREATER_THAN, GREATER_THAN_01
 from tasks.ioi import IOI, IOI_T1
 from tasks.tracr import TracrTask
 from tasks.tracr_programs import PROGRAMS
 
 
+@runtime_checkable
 class TaskBuilder(Protocol):
-    """What a task offers. One that owns its model also has `load_model() -> MaskedTransformer`."""
+    """What a task offers.
+
+    One that owns its model also has `load_model() -> MaskedTransformer`; one that is made from a
+    file has the file's hash, `digest`.
+    """
 
     version: ClassVar[int]
 
@@ -21,7 +31,27 @@ class TaskBuilder(Protocol):
     ) -> Task: ...
 
 
-_BUILDERS: tuple[TaskBuilder, ...] = (IOI, IOI_T1, *map(TracrTask, PROGRAMS))
+_BUILDERS: tuple[TaskBuilder, ...] = (
+    IOI,
+    IOI_T1,
+    GREATER_THAN,
+    GREATER_THAN_01,
+    GENDERED_PRONOUN,
+    BOOLEAN_INSTRUCTION,
+    BOOLEAN_FEW_SHOT,
+    *map(TracrTask, PROGRAMS),
+)
 TASKS = {builder.name: builder for builder in _BUILDERS}
 
-__all__ = ["TASKS", "TaskBuilder"]
+
+def find_task(name: str) -> TaskBuilder:
+    """The task of this name; `custom:FILE.jsonl` is made from the file, as it is now.
+
+    Raises KeyError where there is none, and ValueError for a file that is missing or not right.
+    """
+    if name.startswith(PREFIX):
+        return CustomTask.read(Path(name.removeprefix(PREFIX)).expanduser())
+    return TASKS[name]
+
+
+__all__ = ["PREFIX", "TASKS", "CustomTask", "TaskBuilder", "find_task"]

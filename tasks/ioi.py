@@ -19,25 +19,17 @@ from jaxtyping import Int
 from torch import Generator, Tensor
 from transformers import PreTrainedTokenizerBase
 
-from edgewise.metrics import (
-    ACCURACY,
-    EXACT_MATCH,
-    KL,
-    LOGIT_DIFFERENCE,
-    kl_divergence,
-    negative_logit_difference,
-)
 from edgewise.prompts import PromptPairs
 from edgewise.task import Sizes, Task
 from edgewise.transformer import MaskedTransformer
 from tasks.ioi_words import HELD_OUT_SENTENCES, NAMES, OBJECTS, PLACES, SENTENCES
-from tasks.text import Pattern, WordIds, tokenise
+from tasks.next_token import next_token_task
+from tasks.text import Vocabulary, counts, draw, fill, tokenise_answered
 
 ORDERS = {"ABBA": (0, 1, 1, 0), "BABA": (1, 0, 1, 0)}
 """Who stands in each name slot; 0: the indirect object, 1: the subject."""
 
 ANSWER = " {name}"
-METRICS = {metric.name: metric for metric in (KL, LOGIT_DIFFERENCE, ACCURACY, EXACT_MATCH)}
 
 # Two names in the clean prompt and three others in the corrupted one.
 NEEDED = {"name": 5, "place": 2, "object": 2}
@@ -53,17 +45,6 @@ class Template:
     @property
     def prompt(self) -> str:
         return self.sentence.removesuffix(ANSWER)
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """What a tokenizer makes of the prompts and words."""
-
-    patterns: Mapping[str, Pattern]
-    words: WordIds
-
-    def ids(self, slot: str) -> Int[Tensor, " word"]:
-        return torch.tensor(list(self.words[slot].values()))
 
 
 @dataclass(frozen=True)
@@ -91,29 +72,16 @@ class IndirectObject:
         Raises ValueError where the tokenizer has too few of the words as single tokens, and where
         more prompts are asked for than there are.
         """
-        # Training prompts are drawn last, so that their number changes none of the others.
-        counts = {"test": self.test, "validation": self.validation, "train": self.train}
-        for kind in counts:
-            asked = getattr(sizes, kind, None)
-            counts[kind] = counts[kind] if asked is None else asked
+        numbers = counts(sizes, test=self.test, validation=self.validation, train=self.train)
         vocabulary = read_vocabulary(tokenizer, (*self.templates, *self.held_out))
         generator = Generator().manual_seed(seed)
         if self.held_out:
-            held_out = {"test": counts.pop("test")}
+            held_out = {"test": numbers.pop("test")}
             pairs = _draw(vocabulary, self.held_out, held_out, generator)
         else:
             pairs = {}
-        pairs |= _draw(vocabulary, self.templates, counts, generator)
-        return Task(
-            name=self.name,
-            version=self.version,
-            train=pairs["train"],
-            validation=pairs["validation"],
-            test=pairs["test"],
-            training_loss=kl_divergence,
-            attribution_loss=negative_logit_difference,
-            metrics=METRICS,
-        )
+        pairs |= _draw(vocabulary, self.templates, numbers, generator)
+        return next_token_task(self.name, self.version, pairs)
 
 
 def both_orders(sentences: Sequence[str]) -> tuple[Template, ...]:
@@ -137,41 +105,32 @@ def read_vocabulary(
     tokenizer: PreTrainedTokenizerBase, templates: Sequence[Template]
 ) -> Vocabulary:
     """The usable words, checked in every prompt, alone and with its answer."""
-    sentences = {template.prompt: template.sentence for template in templates}
-    candidates = {"name": NAMES, "place": PLACES, "object": OBJECTS}
-    patterns, words = tokenise(
-        tokenizer, [*sentences, *sentences.values()], candidates, needed=NEEDED
+    return tokenise_answered(
+        tokenizer,
+        {template.prompt: template.sentence for template in templates},
+        {"name": NAMES, "place": PLACES, "object": OBJECTS},
+        needed=NEEDED,
     )
-    for prompt, sentence in sentences.items():
-        if not torch.equal(patterns[prompt].tokens, patterns[sentence].tokens[:-1]):
-            raise ValueError(
-                f"the tokenizer gives {prompt!r} other tokens alone than before its answer"
-            )
-    return Vocabulary({prompt: patterns[prompt] for prompt in sentences}, words)
 
 
 def _draw(
     vocabulary: Vocabulary,
     templates: Sequence[Template],
-    counts: Mapping[str, int],
+    numbers: Mapping[str, int],
     generator: Generator,
 ) -> dict[str, PromptPairs]:
     """Disjoint sets of distinct prompts, each a uniform draw from all that there are."""
     names, places, objects = (len(vocabulary.words[slot]) for slot in ("name", "place", "object"))
-    choices = (len(templates), places, objects, names, names - 1)
-    available, asked = torch.Size(choices).numel(), sum(counts.values())
-    if asked > available:
-        raise ValueError(
-            f"{asked:,} prompts asked for ({', '.join(f'{k} {n:,}' for k, n in counts.items())}), "
-            f"but templates × places × objects × ordered pairs of names make only {available:,} "
-            f"({' × '.join(map(str, choices))})"
-        )
-    if min(counts.values()) < 1:
-        raise ValueError(f"{dict(counts)} prompts asked for; expected at least 1 of each kind")
-    numbers = torch.randperm(available, generator=generator)[:asked]
+    choices = {
+        "templates": len(templates),
+        "places": places,
+        "objects": objects,
+        "names": names,
+        "other names": names - 1,
+    }
     return {
-        kind: _prompts(vocabulary, templates, torch.unravel_index(part, choices), generator)
-        for kind, part in zip(counts, numbers.split(list(counts.values())), strict=True)
+        kind: _prompts(vocabulary, templates, choice, generator)
+        for kind, choice in draw(choices, numbers, generator).items()
     }
 
 
@@ -186,25 +145,15 @@ def _prompts(
     # The subject is numbered among the names other than the indirect object.
     subject = subject + (subject >= indirect_object)
     pair = torch.stack([indirect_object, subject], dim=1)
-    names = vocabulary.ids("name")
+    names = vocabulary.ids("name").squeeze(1)
     luck = torch.rand(len(pair), len(names), generator=generator)
     others = luck.scatter_(1, pair, -1.0).topk(3).indices
 
     patterns = [vocabulary.patterns[template.prompt] for template in templates]
-    widths = torch.tensor([len(pattern.tokens) for pattern in patterns])
-    clean = torch.zeros(len(pair), int(widths.max()), dtype=torch.long)
-    corrupted = clean.clone()
-    for k, (template, pattern) in enumerate(zip(templates, patterns, strict=True)):
-        rows = torch.nonzero(which == k).squeeze(1)
-        order = torch.tensor(ORDERS[template.order][:3])
-        columns = {
-            "place": vocabulary.ids("place")[place[rows]][:, None],
-            "object": vocabulary.ids("object")[thing[rows]][:, None],
-        }
-        for tokens, chosen in ((clean, pair[rows][:, order]), (corrupted, others[rows])):
-            filled = pattern.filled({**columns, "name": names[chosen]})
-            tokens[rows, : filled.shape[1]] = filled
-    lengths = widths[which]
+    order = torch.tensor([ORDERS[template.order][:3] for template in templates])[which]
+    columns = {"place": vocabulary.ids("place")[place], "object": vocabulary.ids("object")[thing]}
+    clean, lengths = fill(patterns, which, {**columns, "name": names[pair.gather(1, order)]})
+    corrupted, _ = fill(patterns, which, {**columns, "name": names[others]})
     return PromptPairs(
         clean=clean,
         corrupted=corrupted,

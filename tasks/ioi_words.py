@@ -5,10 +5,7 @@ that the model is to predict; every name is preceded by a space, so that it is t
 all four places.
 """
 
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
+from tasks.text import words
 
 SENTENCES = (
     "One day, {name} and {name} met at the {place}. {name} gave a {object} to {name}",
@@ -30,7 +27,7 @@ HELD_OUT_SENTENCES = (
     "Next to the {place}, {name} and {name} shared a {object}. {name} gave it to {name}",
 )
 
-NAMES = _words(
+NAMES = words(
     """
     Adam Alice Amy Ann Anna Anne Ben Beth Betty Bob Clara Dan Dave Emma Eva Frank George Grace
     Henry Jack James Jane Jeff Jim Joan Joe John Josh Julia Kate Kim Laura Lisa Lucy Luke Maria
@@ -38,5 +35,5 @@ NAMES = _words(
     Steve Sue Susan Ted Tim Tom
     """
 )
-PLACES = _words("beach castle forest garden hill lake park yard")
-OBJECTS = _words("ball book cup doll flower pen shell stick")
+PLACES = words("beach castle forest garden hill lake park yard")
+OBJECTS = words("ball book cup doll flower pen shell stick")

@@ -1,9 +1,10 @@
-"""Prompts from templates: one-token words, checked in their place, and token ids put together.
+"""Prompts from templates: words of known tokens, checked in their place, and ids put together.
 
 A template is a sentence with slots: `"At the {place}, {name} saw {name}"`. It is tokenised once,
 with stand-in words; a word is *usable* when, in every sentence, the tokenizer gives exactly the
-template's ids with the word's one id at its slots. Prompts are then put together from ids alone,
-so that 100,000 of them need no more tokenising than ten.
+template's ids with the word's ids at its slots. A word is one token, unless its slot is said to
+take more. Prompts are then put together from ids alone, so that 100,000 of them need no more
+tokenising than ten.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,16 +14,18 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Generator, Tensor
 from transformers import PreTrainedTokenizerBase
 
-WordIds = dict[str, dict[str, int]]
-"""Slot -> word -> token id."""
+from edgewise.task import Sizes
+
+WordIds = dict[str, dict[str, tuple[int, ...]]]
+"""Slot -> word -> token ids."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pattern:
-    """A sentence's token ids; `positions` says where each slot's words stand, in text order."""
+    """A sentence's token ids; `positions` says where each slot's tokens stand, in text order."""
 
     tokens: Int[Tensor, " position"]
     positions: Mapping[str, Int[Tensor, " slot"]]
@@ -33,6 +36,21 @@ class Pattern:
         for slot, ids in columns.items():
             rows[:, self.positions[slot]] = ids
         return rows
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a tokenizer makes of the prompts and words."""
+
+    patterns: Mapping[str, Pattern]
+    words: WordIds
+
+    def ids(self, slot: str) -> Int[Tensor, "word token"]:
+        return torch.tensor(list(self.words[slot].values()))
+
+
+def words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
@@ -47,47 +65,144 @@ def tokenise(
     candidates: Mapping[str, Sequence[str]],
     *,
     needed: Mapping[str, int],
-) -> tuple[dict[str, Pattern], WordIds]:
+    widths: Mapping[str, int] | None = None,
+) -> Vocabulary:
     """The pattern of each sentence, and those candidates that are usable in all of them.
 
-    `needed` is the least number of usable words per slot, 2 or more. Raises ValueError where there
-    are fewer, and where the tokenizer does not know the other words of a sentence.
+    `needed` is the least number of usable words per slot, 2 or more, and `widths` the number of
+    tokens of a word where it is not 1. Raises ValueError where there are fewer words, and where the
+    tokenizer does not know the other words of a sentence.
     """
-    ids = {slot: _single_tokens(tokenizer, words) for slot, words in candidates.items()}
-    _check_enough(tokenizer, ids, needed)
-    patterns = {sentence: _pattern(tokenizer, sentence, ids) for sentence in sentences}
+    widths = {slot: (widths or {}).get(slot, 1) for slot in candidates}
+    ids = {slot: _known(tokenizer, words, widths[slot]) for slot, words in candidates.items()}
+    _check_enough(tokenizer, ids, needed, widths)
+    patterns = {sentence: _pattern(tokenizer, sentence, ids, widths) for sentence in sentences}
     usable = {slot: _usable(tokenizer, patterns, ids, slot) for slot in ids}
-    _check_enough(tokenizer, usable, needed)
-    return patterns, usable
+    _check_enough(tokenizer, usable, needed, widths)
+    return Vocabulary(patterns, usable)
 
 
-def _single_tokens(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> dict[str, int]:
-    """The words that add one known token to a text, and which; of two with one id, the first."""
+def tokenise_answered(
+    tokenizer: PreTrainedTokenizerBase,
+    answered: Mapping[str, str],
+    candidates: Mapping[str, Sequence[str]],
+    *,
+    needed: Mapping[str, int],
+    widths: Mapping[str, int] | None = None,
+) -> Vocabulary:
+    """`tokenise` for prompts, each given with the sentence that its one-token answer makes of it.
+
+    Words are checked in both. Raises ValueError where the answer changes the tokens before it.
+    """
+    sentences = [*answered, *answered.values()]
+    vocabulary = tokenise(tokenizer, sentences, candidates, needed=needed, widths=widths)
+    patterns = vocabulary.patterns
+    for prompt, sentence in answered.items():
+        if not torch.equal(patterns[prompt].tokens, patterns[sentence].tokens[:-1]):
+            raise ValueError(
+                f"the tokenizer gives {prompt!r} other tokens alone than before its answer"
+            )
+    return Vocabulary({prompt: patterns[prompt] for prompt in answered}, vocabulary.words)
+
+
+def counts(asked: Sizes | None, *, test: int, validation: int, train: int) -> dict[str, int]:
+    """How many prompts of each kind to draw: those asked for, else these.
+
+    Training prompts come last, so that their number changes none of the others. Raises ValueError
+    where fewer than one is asked for.
+    """
+    numbers = {"test": test, "validation": validation, "train": train}
+    for kind in numbers:
+        given = getattr(asked, kind, None)
+        numbers[kind] = numbers[kind] if given is None else given
+    if min(numbers.values()) < 1:
+        raise ValueError(f"{numbers} prompts asked for; expected at least 1 of each kind")
+    return numbers
+
+
+def draw(
+    choices: Mapping[str, int],
+    numbers: Mapping[str, int],
+    generator: Generator,
+    *,
+    strata: int = 1,
+) -> dict[str, tuple[Int[Tensor, " prompt"], ...]]:
+    """Disjoint sets of distinct combinations, uniform among all: per kind, an index per choice.
+
+    A larger last set begins with the smaller one. With `strata` equal to the first choice's number,
+    its values take turns, so that each has its equal share of every set. Raises ValueError where
+    there are too few combinations.
+    """
+    sizes = tuple(choices.values())
+    available, asked = torch.Size(sizes).numel(), sum(numbers.values())
+    if asked > available:
+        raise ValueError(
+            f"{asked:,} prompts asked for ({', '.join(f'{k} {n:,}' for k, n in numbers.items())}), "
+            f"but {' × '.join(choices)} make only {available:,} ({' × '.join(map(str, sizes))})"
+        )
+    share = available // strata
+    orders = [torch.randperm(share, generator=generator) + k * share for k in range(strata)]
+    drawn = torch.stack(orders, dim=1).flatten()[:asked]
+    return {
+        kind: torch.unravel_index(part, sizes)
+        for kind, part in zip(numbers, drawn.split(list(numbers.values())), strict=True)
+    }
+
+
+def fill(
+    patterns: Sequence[Pattern],
+    which: Int[Tensor, " prompt"],
+    columns: Mapping[str, Int[Tensor, "prompt _"]],
+) -> tuple[Int[Tensor, "prompt position"], Int[Tensor, " prompt"]]:
+    """Prompts of these patterns with these ids in the slots, right-padded, and their lengths."""
+    widths = torch.tensor([len(pattern.tokens) for pattern in patterns])
+    tokens = torch.zeros(len(which), int(widths.max()), dtype=torch.long)
+    for k, pattern in enumerate(patterns):
+        rows = torch.nonzero(which == k).squeeze(1)
+        filled = pattern.filled({slot: ids[rows] for slot, ids in columns.items()})
+        tokens[rows, : filled.shape[1]] = filled
+    return tokens, widths[which]
+
+
+def tokenizer_name(tokenizer: PreTrainedTokenizerBase) -> str:
+    return tokenizer.name_or_path or type(tokenizer).__name__
+
+
+def _known(
+    tokenizer: PreTrainedTokenizerBase, words: Sequence[str], width: int
+) -> dict[str, tuple[int, ...]]:
+    """The words that add `width` known tokens to a text; of two with the same ids, the first."""
     before, *after = encode(tokenizer, ["a", *(f"a {word}" for word in words)])
-    found: dict[int, str] = {}
+    found: dict[tuple[int, ...], str] = {}
     for word, tokens in zip(words, after, strict=True):
-        if tokens[:-1] == before and tokens[-1] != tokenizer.unk_token_id:
-            found.setdefault(tokens[-1], word)
-    return {word: token for token, word in found.items()}
+        start, ids = tokens[: len(before)], tuple(tokens[len(before) :])
+        if start == before and len(ids) == width and tokenizer.unk_token_id not in ids:
+            found.setdefault(ids, word)
+    return {word: ids for ids, word in found.items()}
 
 
-def _pattern(tokenizer: PreTrainedTokenizerBase, sentence: str, ids: WordIds) -> Pattern:
-    """Two fillings with words of one token each differ exactly at the slots."""
-    fillings = [{slot: list(words)[k] for slot, words in ids.items()} for k in (0, 1)]
+def _pattern(
+    tokenizer: PreTrainedTokenizerBase, sentence: str, ids: WordIds, widths: Mapping[str, int]
+) -> Pattern:
+    """Two fillings with words that differ in every token differ exactly at the slots."""
+    pairs = {slot: _stand_ins(words) for slot, words in ids.items()}
+    fillings = [{slot: pair[k] for slot, pair in pairs.items()} for k in (0, 1)]
     empty, tokens, other = encode(tokenizer, ["", *(sentence.format(**f) for f in fillings)])
     # Where BOS and the unknown token are one, the BOS of an empty text is no unknown word.
     unknown = [[token == tokenizer.unk_token_id for token in row] for row in (empty, tokens)]
     if sum(unknown[1]) > sum(unknown[0]):
         raise ValueError(
-            f"{_name(tokenizer)}: the tokenizer does not know every word of {sentence!r}"
+            f"{tokenizer_name(tokenizer)}: the tokenizer does not know every word of {sentence!r}"
         )
-    slots = [slot for _, slot, _, _ in Formatter().parse(sentence) if slot]
+    slots = [
+        slot for _, slot, _, _ in Formatter().parse(sentence) if slot for _ in range(widths[slot])
+    ]
     places = [k for k, (a, b) in enumerate(zip(tokens, other, strict=False)) if a != b]
     if len(tokens) != len(other) or len(places) != len(slots):
         raise ValueError(
-            f"{_name(tokenizer)}: {sentence!r} filled with {fillings[0]} and with {fillings[1]} "
-            f"gives {len(tokens)} and {len(other)} tokens that differ in {len(places)} places; "
-            f"expected equal numbers, different in {len(slots)}"
+            f"{tokenizer_name(tokenizer)}: {sentence!r} filled with {fillings[0]} and with "
+            f"{fillings[1]} gives {len(tokens)} and {len(other)} tokens that differ in "
+            f"{len(places)} places; expected equal numbers, different in {len(slots)}"
         )
     positions = {
         slot: torch.tensor([k for k, at in zip(places, slots, strict=True) if at == slot])
@@ -96,18 +211,27 @@ def _pattern(tokenizer: PreTrainedTokenizerBase, sentence: str, ids: WordIds) ->
     return Pattern(torch.tensor(tokens), positions)
 
 
+def _stand_ins(words: Mapping[str, tuple[int, ...]]) -> tuple[str, str]:
+    """The first word, and the first that shares no token with it."""
+    first, *others = words
+    apart = (other for other in others if set(words[other]).isdisjoint(words[first]))
+    return first, next(apart)
+
+
 def _usable(
     tokenizer: PreTrainedTokenizerBase, patterns: Mapping[str, Pattern], ids: WordIds, slot: str
-) -> dict[str, int]:
+) -> dict[str, tuple[int, ...]]:
     """The words of a slot for which every sentence's assembled ids are the tokenizer's own."""
     usable = dict(ids[slot])
+    stand_ins = {other: next(iter(known)) for other, known in ids.items()}
     for sentence, pattern in patterns.items():
         if slot not in pattern.positions:
             continue
         words = list(usable)
-        stand_ins = {other: next(iter(known)) for other, known in ids.items()}
         texts = [sentence.format(**{**stand_ins, slot: word}) for word in words]
-        assembled = pattern.filled({slot: torch.tensor([[usable[word]] for word in words])})
+        chosen = torch.tensor([usable[word] for word in words])
+        places = len(pattern.positions[slot]) // chosen.shape[1]
+        assembled = pattern.filled({slot: chosen.repeat(1, places)})
         for word, expected, tokens in zip(
             words, assembled.tolist(), encode(tokenizer, texts), strict=True
         ):
@@ -117,15 +241,15 @@ def _usable(
 
 
 def _check_enough(
-    tokenizer: PreTrainedTokenizerBase, ids: WordIds, needed: Mapping[str, int]
+    tokenizer: PreTrainedTokenizerBase,
+    ids: WordIds,
+    needed: Mapping[str, int],
+    widths: Mapping[str, int],
 ) -> None:
     for slot, least in needed.items():
         if len(ids[slot]) < least:
+            tokens = "one token" if widths[slot] == 1 else f"{widths[slot]} tokens"
             raise ValueError(
-                f"{_name(tokenizer)}: found {len(ids[slot])} words for {slot!r} that are one token "
-                f"in their place; {least} are needed"
+                f"{tokenizer_name(tokenizer)}: found {len(ids[slot])} words for {slot!r} that are "
+                f"{tokens} in their place; {least} are needed"
             )
-
-
-def _name(tokenizer: PreTrainedTokenizerBase) -> str:
-    return tokenizer.name_or_path or type(tokenizer).__name__

@@ -12,7 +12,7 @@ attribution takes minus the output where the full model's lies above its mean ov
 the output where it lies below: it grows when the outputs lose what tells inputs apart.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import ClassVar
@@ -33,8 +33,8 @@ from tasks.tracr_programs import Program
 
 TOLERANCE = 0.05
 """A numerical output nearer than this to the right one counts as right, as in the paper."""
-TRUTH_CORRUPTIONS = 4
-"""Corrupted twins of each input on which a circuit must hold to be true under interchange."""
+_TRUTH_COPIES: dict[Ablation, int] = {"zero": 1, "interchange": 4}
+"""Corrupted twins of each input on which a circuit must hold to be true."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class TracrTask:
             attribution_loss=attribution,
             metrics=measured,
             ablation=ablation,
-            true_circuits=true_circuits(self.program, model, bos=bos),
+            true_circuits=TrueCircuits(self.program, model, bos),
         )
 
     def _sample(self, pairs: PromptPairs, n: int | None, generator: Generator) -> PromptPairs:
@@ -127,19 +127,34 @@ def all_inputs(
     )
 
 
+@dataclass(frozen=True)
+class TrueCircuits(Mapping[Ablation, list[Bool[Tensor, "reader writer"]]]):
+    """All minimal circuits found, by ablation; the same for every seed, and derived when read."""
+
+    program: Program
+    model: MaskedTransformer
+    bos: bool
+
+    def __getitem__(self, ablation: Ablation) -> list[Bool[Tensor, "reader writer"]]:
+        if ablation not in _TRUTH_COPIES:
+            raise KeyError(ablation)
+        return _true_circuits(self.program, self.model, ablation, self.bos)
+
+    def __iter__(self) -> Iterator[Ablation]:
+        return iter(_TRUTH_COPIES)
+
+    def __len__(self) -> int:
+        return len(_TRUTH_COPIES)
+
+
 @lru_cache(maxsize=64)
-def true_circuits(
-    program: Program, model: MaskedTransformer, *, bos: bool
-) -> Mapping[Ablation, list[Bool[Tensor, "reader writer"]]]:
-    """All minimal circuits found, under zero and interchange ablation; the same for every seed."""
+def _true_circuits(
+    program: Program, model: MaskedTransformer, ablation: Ablation, bos: bool
+) -> list[Bool[Tensor, "reader writer"]]:
+    generator = torch.Generator().manual_seed(0)
+    pairs = all_inputs(program, model, generator, bos=bos, copies=_TRUTH_COPIES[ablation])
     reproduces = same_choice if _architecture(model).categorical else within(TOLERANCE)
-    copies: dict[Ablation, int] = {"zero": 1, "interchange": TRUTH_CORRUPTIONS}
-    circuits: dict[Ablation, list[Tensor]] = {}
-    for ablation, n in copies.items():
-        generator = torch.Generator().manual_seed(0)
-        pairs = all_inputs(program, model, generator, bos=bos, copies=n).to(model.device)
-        circuits[ablation] = minimal_circuits(model, pairs, reproduces, ablation=ablation)
-    return circuits
+    return minimal_circuits(model, pairs.to(model.device), reproduces, ablation=ablation)
 
 
 def against_mean(mean: Float[Tensor, " target"]) -> Loss:

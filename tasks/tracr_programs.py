@@ -1,7 +1,11 @@
 """The RASP programs that become Tracr tasks: what is compiled, its vocabulary, the prompts' length.
 
-A program is made from RASP's primitives when asked for, so that nobody else pays for importing
-Tracr. The first two are those of the Edge Pruning paper (Bhaskar et al., NeurIPS 2024).
+A program is made from RASP's primitives (Weiss, Goldberg & Yahav, ICML 2021) when asked for, so
+that nobody else pays for importing Tracr. The first two are those of the Edge Pruning paper
+(Bhaskar et al., NeurIPS 2024). The others are ours, of kinds that the RASP paper treats (counting,
+sorting, nested counts, balance) and a lookup in two heads; they are made for prompts of LENGTH
+tokens, so that all of them are few. Tracr compiles selections by one key only: where two conditions
+meet, the key is a pair.
 """
 
 from collections.abc import Callable
@@ -9,7 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tracr.rasp.rasp import SOp
+    from tracr.rasp.rasp import Predicate, SOp
+
+LENGTH = 4
+"""The length of all prompts, without BOS, of the programs of our own."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,146 @@ def xproportion() -> "SOp":
     return rasp.numerical(rasp.Aggregate(so_far, is_x, default=0)).named("xproportion")
 
 
+def histogram() -> "SOp":
+    """How often each position's token occurs in the prompt."""
+    from tracr.rasp import rasp
+
+    return _count(rasp.tokens, rasp.tokens, rasp.Comparison.EQ).named("histogram")
+
+
+def double_histogram() -> "SOp":
+    """How many different tokens occur as often as each position's own."""
+    from tracr.rasp import rasp
+
+    placed = _placed()
+    earlier = _count(placed, placed, lambda key, query: key[0] == query[0] and key[1] < query[1])
+    first = rasp.SequenceMap(lambda n, before: 0 if before else n, histogram(), earlier)
+    return _count(first, histogram(), rasp.Comparison.EQ).named("double_histogram")
+
+
+def majority() -> "SOp":
+    """Whether the prompt has more x than y, at every position."""
+    from tracr.rasp import rasp
+
+    xs, ys = (
+        _count(rasp.tokens, rasp.tokens, lambda key, _, letter=letter: key == letter)
+        for letter in "xy"
+    )
+    return rasp.SequenceMap(lambda x, y: x > y, xs, ys).named("majority")
+
+
+def sort() -> "SOp":
+    """The tokens in ascending order."""
+    from tracr.rasp import rasp
+
+    placed = _placed()
+    rank = _count(placed, placed, rasp.Comparison.LT).named("rank")
+    return _take(rank, rasp.indices, rasp.Comparison.EQ, rasp.tokens).named("sort")
+
+
+def sort_by_frequency() -> "SOp":
+    """The tokens from the most to the least frequent, equally frequent ones in their order."""
+    from tracr.rasp import rasp
+
+    rarity = rasp.SequenceMap(lambda n, index: (-n, index), histogram(), rasp.indices)
+    rank = _count(rarity, rarity, rasp.Comparison.LT).named("rank")
+    return _take(rank, rasp.indices, rasp.Comparison.EQ, rasp.tokens).named("sort_by_frequency")
+
+
+def local_maximum() -> "SOp":
+    """Whether a position's token exceeds both neighbours, the ends being neighbours too."""
+    from tracr.rasp import rasp
+
+    above_left, above_right = (
+        rasp.SequenceMap(lambda own, other: own > other, rasp.tokens, _neighbour(step, rasp.tokens))
+        for step in (-1, 1)
+    )
+    both = rasp.SequenceMap(lambda left, right: left and right, above_left, above_right)
+    return both.named("local_maximum")
+
+
+def palindrome() -> "SOp":
+    """Whether the prompt reads the same backwards, at every position."""
+    from tracr.rasp import rasp
+
+    opposite = _take(
+        rasp.indices, rasp.indices, lambda key, query: key + query == LENGTH - 1, rasp.tokens
+    )
+    differs = rasp.SequenceMap(lambda own, other: own != other, rasp.tokens, opposite)
+    differences = _count(differs, differs, lambda key, _: key)
+    return rasp.Map(lambda n: n == 0, differences).named("palindrome")
+
+
+def induction() -> "SOp":
+    """The token after the first occurrence of each position's token; the first follows the last."""
+    from tracr.rasp import rasp
+
+    placed = _placed()
+    earlier = _count(placed, placed, lambda key, query: key[0] == query[0] and key[1] < query[1])
+    first = rasp.SequenceMap(lambda own, n: "" if n else own, rasp.tokens, earlier).named("first")
+    previous = _neighbour(-1, first).named("previous")
+    return _take(previous, rasp.tokens, rasp.Comparison.EQ, rasp.tokens).named("induction")
+
+
+def bigram() -> "SOp":
+    """The share of x among the tokens after each position's token; the first follows the last."""
+    from tracr.rasp import rasp
+
+    is_x = rasp.numerical(rasp.tokens == "x").named("is_x")
+    previous = _neighbour(-1, rasp.tokens).named("previous")
+    after = rasp.Select(previous, rasp.tokens, rasp.Comparison.EQ)
+    return rasp.numerical(rasp.Aggregate(after, is_x, default=0)).named("bigram")
+
+
+def balance() -> "SOp":
+    """Whether the prompt's parentheses are balanced, at every position (shuffle-Dyck-1)."""
+    from tracr.rasp import rasp
+
+    opened, closed = (
+        _count(
+            _placed(),
+            rasp.indices,
+            lambda key, query, kind=kind: key[0] == kind and key[1] <= query,
+        )
+        for kind in "()"
+    )
+    depth = rasp.SequenceMap(lambda opens, closes: opens - closes, opened, closed).named("depth")
+    below = _count(depth, depth, lambda key, _: key < 0).named("below")
+    final = _take(rasp.indices, rasp.indices, lambda key, _: key == LENGTH - 1, depth)
+    return rasp.SequenceMap(lambda n, end: n == end == 0, below, final).named("balance")
+
+
+def _placed() -> "SOp":
+    """Each token with its index: all different, and ordered by token first."""
+    from tracr.rasp import rasp
+
+    return rasp.SequenceMap(lambda token, index: (token, index), rasp.tokens, rasp.indices)
+
+
+def _count(keys: "SOp", queries: "SOp", predicate: "Predicate") -> "SOp":
+    from tracr.rasp import rasp
+
+    return rasp.SelectorWidth(rasp.Select(keys, queries, predicate))
+
+
+def _take(keys: "SOp", queries: "SOp", predicate: "Predicate", values: "SOp") -> "SOp":
+    """The value at the one position selected."""
+    from tracr.rasp import rasp
+
+    return rasp.Aggregate(rasp.Select(keys, queries, predicate), values)
+
+
+def _neighbour(step: int, values: "SOp") -> "SOp":
+    """The value `step` positions further, the prompt read as a ring."""
+    from tracr.rasp import rasp
+
+    return _take(
+        rasp.indices, rasp.indices, lambda key, query: key == (query + step) % LENGTH, values
+    )
+
+
 PROGRAMS = (
     Program("reverse", reverse, vocab=("1", "2", "3"), length=3, max_seq_len=5),
     Program("xproportion", xproportion, vocab=("a", "b", "c", "x"), length=4, max_seq_len=5),
+    Program("histogram", histogram, vocab=("a", "b", "c", "d"), length=LENGTH, max_seq_len=LENGTH),
 )

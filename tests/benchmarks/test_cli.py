@@ -45,7 +45,6 @@ def assert_one_line_error(result: Result, *parts: str) -> None:
         ([*DISCOVER, "--set", "selection"], ["'selection'; expected key=value"]),
         ([*DISCOVER, "--model", "a/b"], ["task 'tracr-xproportion' has its own model"]),
         ([*DISCOVER, "--device", "abacus"], ["device 'abacus' cannot be used"]),
-        (["discover", "--method", "eap", "--task", "ioi"], ["task 'ioi' needs a model"]),
         (
             ["discover", "--method", "eap", "--task", "ioi", "--model", "./no/such"],
             ["no model folder './no/such'"],
@@ -108,7 +107,7 @@ def test_results_of_a_newer_version_are_one_line(tmp_path: Path, verb: list[str]
     assert_one_line_error(invoke(*verb, "results"), f"has schema {SCHEMA + 1}")
 
 
-@pytest.mark.parametrize("verb", ["run", "discover", "report", "list"])
+@pytest.mark.parametrize("verb", ["run", "discover", "report", "draw", "list"])
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     result = invoke(verb, "--help")
     assert result.exit_code == 0

@@ -1,6 +1,7 @@
 """The report on made-up results: what is in the tables, captions and figures."""
 
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,16 +10,18 @@ import pytest
 from matplotlib import image
 from scipy import stats
 
-from benchmarks.figures import faithfulness_figure
+from benchmarks.figures import faithfulness_figure, metrics_figure
 from benchmarks.intervals import bootstrap_interval
 from benchmarks.report import report
 from benchmarks.results import knob, load_panels
 from benchmarks.store import FAILED, SCHEMA, Record, Store
 from benchmarks.style import GREY, method_style
+from benchmarks.tables import latex
 from methods import METHODS
 from tests.benchmarks.samples import GRAPH, N_PROMPTS
 
 SIZES = (GRAPH.n_edges, 20, 10, 5)
+TABLES, FIGURES = ("faithfulness", "runtime"), ("faithfulness", "agreement")
 
 
 @pytest.fixture
@@ -50,9 +53,8 @@ def test_every_file_is_written_and_named(folder: Path) -> None:
     _, written = report(folder)
     names = {path.relative_to(folder).as_posix() for path in written}
     assert names == {
-        *("tables/faithfulness.md", "tables/faithfulness.csv"),
-        *("tables/runtime.md", "tables/runtime.csv"),
-        *("figures/faithfulness.png", "figures/faithfulness.svg"),
+        *(f"tables/{table}.{kind}" for table in TABLES for kind in ("md", "tex", "csv")),
+        *(f"figures/{figure}.{kind}" for figure in FIGURES for kind in ("png", "svg")),
     }
     assert all(path.stat().st_size > 0 for path in written)
     assert not list(folder.rglob("*.tmp"))
@@ -133,7 +135,8 @@ def test_runtimes_stand_beside_published_ones_with_their_source(folder: Path) ->
 @pytest.mark.parametrize("table", ["faithfulness", "runtime"])
 def test_a_caption_says_what_the_numbers_depend_on(folder: Path, table: str) -> None:
     report(folder)
-    text = (folder / "tables" / f"{table}.md").read_text()
+    in_markdown = (folder / "tables" / f"{table}.md").read_text()
+    in_latex = (folder / "tables" / f"{table}.tex").read_text()
     for part in (
         f"{GRAPH.n_edges} edges (tok+pos embeddings, k and v per query head)",
         "interchange ablation",
@@ -141,7 +144,55 @@ def test_a_caption_says_what_the_numbers_depend_on(folder: Path, table: str) -> 
         "seeds 0, 1",
         "a processor",
     ):
-        assert part in text
+        assert part in in_markdown and part in in_latex
+
+
+def test_a_latex_table_escapes_what_latex_would_not_print() -> None:
+    lines = [{"a_b": "50 % & {x}", "unit": "KL(full ‖ circuit)", "n": 3}]
+    text = latex(lines, "Of `the_one`: 95 %, #1.", "one")
+    assert r"\caption{Of \texttt{the\_one}: 95 \%, \#1.}" in text and r"\label{tab:one}" in text
+    (header, row) = (line.split("&") for line in text.splitlines() if line.endswith(r"\\"))
+    assert header[0].strip() == r"a\_b"
+    assert "&".join(row[:2]).strip() == r"50 \% \& \{x\}" and r"full $\Vert$ circuit" in row[2]
+    begun, ended = (re.findall(rf"\\{word}{{(\w+)}}", text) for word in ("begin", "end"))
+    assert begun == ended[::-1] == ["table", "tabular"]
+    bare = re.sub(r"\\[{}]", "", text)
+    assert bare.count("{") == bare.count("}")
+
+
+def test_every_metric_has_its_line_of_panels(
+    tmp_path: Path, add_cell: Callable[..., Record]
+) -> None:
+    for task in ("ioi", "ioi-t1"):
+        add_cell("eap", {}, SIZES, [0.0, 0.2, 1.0, 8.0], task=task)
+    record = add_cell("eap", {}, SIZES, [0.0, 0.1, 0.2, 0.3], task="tracr-reverse")
+    del record["metrics"]["accuracy"]
+    Store(tmp_path / "results").write(record)
+    panels, _ = load_panels(tmp_path / "results")
+    figure = metrics_figure(panels, ["kl", "other", "accuracy"])
+    assert figure is not None
+    titles = [(axes.get_title(), axes.get_ylabel()) for axes in figure.axes]
+    kl = record["metrics"]["kl"]["unit"]
+    assert titles == [
+        *(("ioi", kl), ("ioi-t1", kl), ("tracr-reverse", kl)),
+        *(("ioi", "accuracy"), ("ioi-t1", "accuracy")),
+    ]
+    rows = [axes.get_subplotspec().rowspan.start for axes in figure.axes]  # pyright: ignore[reportOptionalMemberAccess]
+    assert rows == [0, 0, 1, 2, 2]
+    assert metrics_figure(panels, ["other"]) is None
+
+
+def test_a_metric_besides_the_primary_has_a_figure(
+    tmp_path: Path, add_cell: Callable[..., Record]
+) -> None:
+    difference = {"better": "higher", "unit": "logit difference"}
+    record = add_cell("eap", {}, SIZES, [0.0, 0.1, 0.2, 0.3])
+    record["metrics"]["logit_difference"] = difference
+    store = Store(tmp_path / "results")
+    prompts = store.prompts(record["name"])
+    store.write(record, prompts={**prompts, "logit_difference": prompts["kl"] + 1})
+    report(tmp_path / "results")
+    assert (tmp_path / "results" / "figures" / "task_metric.svg").stat().st_size > 0
 
 
 def test_the_figures_caption_is_in_the_figure(folder: Path) -> None:

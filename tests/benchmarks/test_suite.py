@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.cell import SPARSITIES, Cell, ModelOptions
+from benchmarks.cell import BUNDLED, SPARSITIES, Cell, ModelOptions
 from benchmarks.suite import load_suite, parse_suite, single_cell, suite_names
 from edgewise.task import Sizes
 from tasks import TASKS
@@ -122,7 +122,6 @@ def test_all_problems_are_reported_at_once() -> None:
         "sparsities are [0.5, 2]",
         "task.ioi.train is 0",
         "unknown key in [task.ioi] 'tests'; closest: test",
-        "no model; task 'ioi' needs one",
         "unknown method 'eep'; closest: eap",
         "setting 'selection' is 'topp'; expected one of",
         "setting 'threshold' is 'high'; expected a number",
@@ -217,12 +216,14 @@ def test_a_definition_survives_json() -> None:
     assert json.loads(json.dumps(definition)) == definition
 
 
-def test_a_model_for_a_task_that_owns_one_is_an_error_and_so_is_none_for_another() -> None:
+def test_a_model_for_a_task_that_owns_one_is_an_error() -> None:
     with pytest.raises(ValueError, match="has its own model"):
         single_cell("eap", "tracr-reverse", model="a/b", seed=0, given={})
-    with pytest.raises(ValueError, match="needs a model"):
-        single_cell("eap", "ioi", model=None, seed=0, given={})
-    assert (
-        TASKS["ioi"].version
-        == single_cell("eap", "ioi", model="a/b", seed=0, given={}).bench.task_version
-    )
+
+
+def test_where_no_model_is_named_it_is_the_bundled_one() -> None:
+    single = single_cell("eap", "ioi", model=None, seed=0, given={})
+    assert single.bench.model == ModelOptions(BUNDLED)
+    assert single.bench.task_version == TASKS["ioi"].version
+    text = 'name = "mine"\ntasks = ["ioi"]\n[[method]]\nname = "eap"'
+    assert parse_suite(text, "mine.toml").cells[0].bench == single.bench

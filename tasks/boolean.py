@@ -1,0 +1,213 @@
+"""Boolean expressions: "... not (True and False) or False\\nValue:" -> " True".
+
+The task of Edge Pruning's case study (Bhaskar et al., 2024), posed with an instruction or after
+three solved examples, in words of our own. By the rules of its published code an expression has up
+to six literals, `and`, `or` and `not` are nested at most three deep, and no more than two `not`
+stand in a row. These are 84,406 expressions, half of them true. They are shared out at random among
+the splits, and drawn so that true and false take turns and every number of literals is as likely as
+any other until its few expressions are used up; both tasks ask the same ones. The corrupted prompt
+has the same shape and other literals, a uniform draw from all that turn the value around: the
+published code does not say how its own are made. The paper trains on up to 8,000 prompts; so many
+can be asked for, and methods need fewer. Chance: half.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain, islice, product
+from typing import ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Bool
+from torch import Generator, Tensor
+from transformers import PreTrainedTokenizerBase
+
+from edgewise.prompts import PromptPairs
+from edgewise.task import Sizes, Task
+from edgewise.transformer import MaskedTransformer
+from tasks.next_token import Example, next_token_task, stacked
+from tasks.text import counts, encode, tokenizer_name
+
+MAX_LITERALS, MAX_DEPTH, MAX_NOTS = 6, 3, 2
+SHARES = {"train": 0.5, "validation": 0.1, "test": 0.4}
+"""How the expressions are shared out among the splits, as in the paper's code."""
+
+QUESTION = "Expression: {expression}\nValue:"
+INSTRUCTION = "Work out the Boolean expression below. Its value is either True or False.\n\n"
+SHOTS = {
+    "True and not False": True,
+    "(False or False) and True": False,
+    "not (True and False)": True,
+}
+"""Solved examples, which no prompt asks again."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """An expression with a slot for each literal, and its value for every choice of them.
+
+    A choice is a number whose binary digits, the first literal's first, are 1 for True. The text
+    has brackets around it where another operator would need them.
+    """
+
+    text: str
+    values: Bool[Tensor, " choice"]
+
+    def filled(self, choice: int) -> str:
+        text = self.text[1:-1] if self.text.startswith("(") else self.text
+        n_literals = self.text.count("{}")
+        digits = (choice >> place & 1 for place in reversed(range(n_literals)))
+        return text.format(*map(bool, digits))
+
+
+class Question(NamedTuple):
+    """An expression, one of the same shape and the other value, and the first one's value."""
+
+    clean: str
+    corrupted: str
+    value: bool
+
+
+@dataclass(frozen=True)
+class BooleanTask:
+    """The value of a Boolean expression; `introduction` stands before the question."""
+
+    name: str
+    introduction: str
+    train: int = 200
+    validation: int = 200
+    test: int = 400
+    version: ClassVar[int] = 1
+
+    def build(
+        self,
+        model: MaskedTransformer | None,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        seed: int,
+        sizes: Sizes | None = None,
+    ) -> Task:
+        """Prompts for this tokenizer; a larger training set contains the smaller ones.
+
+        Raises ValueError where True and False are not one token each, as answers and within an
+        expression, and where more prompts are asked for than there are.
+        """
+        numbers = counts(sizes, test=self.test, validation=self.validation, train=self.train)
+        drawn = questions(seed)
+        splits = {}
+        for kind, number in numbers.items():
+            found = list(islice(drawn[kind], number))
+            if len(found) < number:
+                raise ValueError(
+                    f"{number:,} {kind} prompts asked for, but seed {seed} has {len(found):,}"
+                )
+            splits[kind] = self._pairs(tokenizer, found)
+        return next_token_task(self.name, self.version, splits)
+
+    def prompt(self, expression: str) -> str:
+        return self.introduction + QUESTION.format(expression=expression)
+
+    def _pairs(self, tokenizer: PreTrainedTokenizerBase, asked: list[Question]) -> PromptPairs:
+        ids = answer_ids(tokenizer, self.prompt(asked[0].clean))
+        clean = encode(tokenizer, [self.prompt(question.clean) for question in asked])
+        corrupted = encode(tokenizer, [self.prompt(question.corrupted) for question in asked])
+        _check(tokenizer, asked, clean, corrupted)
+        return stacked(
+            [
+                Example(prompt, twin, [len(prompt) - 1], [ids[q.value]], [ids[not q.value]])
+                for q, prompt, twin in zip(asked, clean, corrupted, strict=True)
+            ]
+        )
+
+
+BOOLEAN_INSTRUCTION = BooleanTask("boolean-instruction", INSTRUCTION)
+BOOLEAN_FEW_SHOT = BooleanTask(
+    "boolean-few-shot",
+    "".join(f"{QUESTION.format(expression=shot)} {value}\n\n" for shot, value in SHOTS.items()),
+)
+
+
+def answer_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> dict[bool, int]:
+    """The token that each value adds to the prompt; all prompts of a task end alike."""
+    before, *after = encode(tokenizer, [prompt, f"{prompt} False", f"{prompt} True"])
+    ids = [row[-1] for row in after if row[:-1] == before]
+    if len({*ids, tokenizer.unk_token_id}) < 3:
+        raise ValueError(
+            f"{tokenizer_name(tokenizer)}: True and False are not known and one token each after "
+            f"{prompt!r}"
+        )
+    return dict(zip((False, True), ids, strict=True))
+
+
+def _check(
+    tokenizer: PreTrainedTokenizerBase,
+    asked: list[Question],
+    clean: list[list[int]],
+    corrupted: list[list[int]],
+) -> None:
+    unknown = tokenizer.unk_token_id
+    # Where BOS and the unknown token are one, the BOS of an empty text is no unknown word.
+    (empty,) = encode(tokenizer, [""])
+    for question, prompt, twin in zip(asked, clean, corrupted, strict=True):
+        if prompt.count(unknown) > empty.count(unknown):
+            raise ValueError(
+                f"{tokenizer_name(tokenizer)}: the tokenizer does not know every word of a prompt "
+                f"with {question.clean!r}"
+            )
+        if len(prompt) != len(twin):
+            raise ValueError(
+                f"{tokenizer_name(tokenizer)}: a prompt with {question.clean!r} has {len(prompt)} "
+                f"tokens and one with {question.corrupted!r} {len(twin)}; expected True and False "
+                "to be one token each everywhere"
+            )
+
+
+def questions(seed: int) -> dict[str, Iterator[Question]]:
+    """Every expression but the shots, by split, in random order, true and false in turn."""
+    places = [(shape, choice) for shape in shapes() for choice in range(len(shape.values))]
+    values = torch.cat([shape.values for shape in shapes()])
+    generator = Generator().manual_seed(seed)
+    split, luck, twin = torch.rand(3, len(places), generator=generator, dtype=torch.float64)
+    # A race in which every number of literals is as likely to come next, as long as it lasts.
+    n_choices = torch.tensor([len(shape.values) for shape, _ in places])
+    order = (-luck.log() * torch.bincount(n_choices)[n_choices]).argsort()
+    split = torch.bucketize(split, torch.tensor(list(SHARES.values())).cumsum(0)[:-1])
+
+    def drawn(numbers: Iterable[int]) -> Iterator[Question]:
+        for number in numbers:
+            shape, choice = places[number]
+            others = torch.nonzero(shape.values != values[number]).squeeze(1)
+            other = others[int(twin[number] * len(others))]
+            clean, value = shape.filled(choice), bool(values[number])
+            if clean not in SHOTS:
+                yield Question(clean, shape.filled(int(other)), value)
+
+    pools = [order[split[order] == k] for k in range(len(SHARES))]
+    turns = [
+        zip(pool[values[pool]].tolist(), pool[~values[pool]].tolist(), strict=False)
+        for pool in pools
+    ]
+    return {kind: drawn(chain.from_iterable(t)) for kind, t in zip(SHARES, turns, strict=True)}
+
+
+@cache
+def shapes() -> tuple[Shape, ...]:
+    """Every shape that there is, those of few literals first."""
+    numbers = range(1, MAX_LITERALS + 1)
+    return tuple(shape for n in numbers for shape in _shapes(n, MAX_DEPTH, MAX_NOTS))
+
+
+@cache
+def _shapes(n_literals: int, depth: int, nots: int) -> tuple[Shape, ...]:
+    """Shapes nested at most `depth` deep that begin with at most `nots` times `not`."""
+    found = [Shape("{}", torch.tensor([False, True]))] if n_literals == 1 else []
+    if depth and nots:
+        for shape in _shapes(n_literals, depth - 1, nots - 1):
+            found.append(Shape(f"not {shape.text}", ~shape.values))
+    for n_left in range(1, n_literals if depth else 1):
+        sizes = (n_left, n_literals - n_left)
+        for left, right in product(*(_shapes(n, depth - 1, MAX_NOTS) for n in sizes)):
+            a, b = left.values[:, None], right.values
+            for word, values in (("and", a & b), ("or", a | b)):
+                found.append(Shape(f"({left.text} {word} {right.text})", values.flatten()))
+    return tuple(found)

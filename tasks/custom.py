@@ -1,0 +1,218 @@
+"""Your own prompts, from a file: one JSON object a line, the answers tagged.
+
+    {"clean": "Tom met Amy. Amy thanked <predict>Tom</predict>",
+     "corrupted": "Tim met Ann. Ann thanked <predict>Tim</predict>", "split": "train"}
+
+The tag is that of Edge Pruning's code (Bhaskar et al., 2024). What counts is the first token of the
+tagged text, predicted from all that stands before it: a blank before a tag belongs to it, and what
+follows the last tag is cut. All prompts of a file have equally many tags, mostly one; an answer of
+several tokens is scored in full where each of them has its own. The tags of `corrupted` give the
+wrong answers. Both prompts have equally many tokens before each tag, and no clean prompt is there
+twice. `split`, in every line or in none, is train, validation or test; without it, the lines are
+shared out at random, a quarter each for validation and test, the others for training. Further keys
+are ignored.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Generator
+from transformers import PreTrainedTokenizerBase
+
+from edgewise.task import Sizes, Task
+from edgewise.transformer import MaskedTransformer
+from tasks.next_token import Example, next_token_task, stacked
+from tasks.text import encode
+
+PREFIX = "custom:"
+SPLITS = ("train", "validation", "test")
+TAG = re.compile("<predict>(.+?)</predict>", re.DOTALL)
+
+Span = tuple[str, str]
+"""The text before a tag, and the tagged text with the blank before it."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Line:
+    """The spans of both prompts, equally many, and the split if the file says it."""
+
+    clean: tuple[Span, ...]
+    corrupted: tuple[Span, ...]
+    split: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class CustomTask:
+    """Your own prompts and answers, from a file of JSON lines"""
+
+    path: Path
+    digest: str
+    lines: Mapping[int, Line]
+    version: ClassVar[int] = 1
+
+    @classmethod
+    def read(cls, path: Path) -> "CustomTask":
+        """The file's lines by number. Raises ValueError with a line for each bad one."""
+        if not path.is_file():
+            raise ValueError(f"no file {str(path)!r}; expected {PREFIX}FILE.jsonl")
+        content = path.read_bytes()
+        rows = {number: row for number, row in enumerate(content.split(b"\n"), 1) if row.strip()}
+        if not rows:
+            raise ValueError(f"{path.name}: no line with prompts")
+        numbers: dict[tuple[Span, ...], int] = {}
+        first: list[Line] = []
+
+        def line(number: int) -> Line:
+            read = _line(rows[number])
+            first.append(read)
+            _check_alike(read, first[0])
+            earlier = numbers.setdefault(read.clean, number)
+            if earlier != number:
+                raise ValueError(f"the clean prompt of line {earlier} again")
+            return read
+
+        return cls(path, hashlib.sha256(content).hexdigest(), _each(path, rows, line))
+
+    @property
+    def name(self) -> str:
+        return PREFIX + self.path.stem
+
+    def build(
+        self,
+        model: MaskedTransformer | None,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        seed: int,
+        sizes: Sizes | None = None,
+    ) -> Task:
+        """The lines of each split in random order: all, or as many as are asked for.
+
+        Raises ValueError with a line for each that does not suit this tokenizer, and where a split
+        has too few.
+        """
+        examples = _each(
+            self.path, self.lines, lambda number: _example(tokenizer, self.lines[number])
+        )
+        splits = {}
+        for kind, numbers in self._splits(seed).items():
+            asked = getattr(sizes, kind, None)
+            if not 1 <= (1 if asked is None else asked) <= len(numbers):
+                raise ValueError(
+                    f"{self.path.name}: {asked or 'no'} {kind} prompts asked for; "
+                    f"{len(numbers)} of its {len(self.lines)} lines are for that, 1 or more needed"
+                )
+            splits[kind] = stacked([examples[number] for number in numbers[:asked]])
+        return next_token_task(self.name, self.version, splits)
+
+    def _splits(self, seed: int) -> dict[str, list[int]]:
+        order = torch.randperm(len(self.lines), generator=Generator().manual_seed(seed))
+        numbers = [list(self.lines)[place] for place in order.tolist()]
+        if self.lines[numbers[0]].split is not None:
+            return {
+                kind: [number for number in numbers if self.lines[number].split == kind]
+                for kind in SPLITS
+            }
+        quarter = len(numbers) // 4
+        parts = (numbers[2 * quarter :], numbers[:quarter], numbers[quarter : 2 * quarter])
+        return dict(zip(SPLITS, parts, strict=True))
+
+
+def _each(path: Path, numbers: Iterable[int], read: Callable[[int], T]) -> dict[int, T]:
+    """What is read from each line. Raises ValueError with all that was raised, by line."""
+    found: dict[int, T] = {}
+    problems = []
+    for number in numbers:
+        try:
+            found[number] = read(number)
+        except ValueError as error:
+            problems.append(f"{path.name}: line {number}: {error}")
+    if problems:
+        raise ValueError("\n".join(problems))
+    return found
+
+
+def _line(row: bytes) -> Line:
+    try:
+        fields: Any = json.loads(row)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON (column {error.colno}: {error.msg})") from None
+    if not isinstance(fields, dict):
+        raise ValueError("no JSON object; expected one with clean and corrupted")
+    clean, corrupted = _spans(fields, "clean"), _spans(fields, "corrupted")
+    if len(clean) != len(corrupted):
+        raise ValueError(
+            f"clean has {len(clean)} tags and corrupted {len(corrupted)}; expected equally many"
+        )
+    split = fields.get("split")
+    if split not in (None, *SPLITS):
+        raise ValueError(f"split is {split!r}; expected one of {', '.join(SPLITS)}")
+    return Line(clean, corrupted, split)
+
+
+def _check_alike(line: Line, first: Line) -> None:
+    """What has to be the same throughout the file."""
+    if len(line.clean) != len(first.clean):
+        raise ValueError(f"{len(line.clean)} tags; expected {len(first.clean)}, as at first")
+    if (line.split is None) != (first.split is None):
+        raise ValueError(f"split is {line.split}; expected one in every line or in none")
+
+
+def _spans(fields: Mapping[str, Any], side: str) -> tuple[Span, ...]:
+    text = fields.get(side)
+    if not isinstance(text, str):
+        raise ValueError(f"{side} is {text!r}; expected text with <predict>...</predict>")
+    *pieces, end = TAG.split(text)
+    if not pieces or any("<predict>" in piece or "</predict>" in piece for piece in (*pieces, end)):
+        raise ValueError(f"{side} has no <predict>...</predict> around some text, or half of one")
+    spans = []
+    before = ""
+    for between, tagged in zip(pieces[::2], pieces[1::2], strict=True):
+        before += between
+        stem = before.removesuffix(" ")
+        if not tagged.strip() or (stem != before and tagged.startswith(" ")):
+            raise ValueError(f"{side} has a tag around a blank, or a blank on both sides of it")
+        spans.append((stem, before[len(stem) :] + tagged))
+        before += tagged
+    return tuple(spans)
+
+
+def _example(tokenizer: PreTrainedTokenizerBase, line: Line) -> Example:
+    clean, corrupted = (_tokens(tokenizer, spans) for spans in (line.clean, line.corrupted))
+    (prompt, targets, answers), (twin, others, distractors) = clean, corrupted
+    if targets != others:
+        raise ValueError(
+            f"the tags of clean follow {_listed(targets)} tokens and those of corrupted "
+            f"{_listed(others)}; expected equal numbers"
+        )
+    if any(answer == distractor for answer, distractor in zip(answers, distractors, strict=True)):
+        raise ValueError(
+            "the tagged texts of clean and corrupted have the same first token; expected another"
+        )
+    return Example(prompt, twin, targets, answers, distractors)
+
+
+def _tokens(
+    tokenizer: PreTrainedTokenizerBase, spans: Sequence[Span]
+) -> tuple[list[int], list[int], list[int]]:
+    """The prompt up to the last tag, where each tag is predicted, and its first token."""
+    stems = encode(tokenizer, [stem for stem, _ in spans])
+    continued = encode(tokenizer, [stem + tagged for stem, tagged in spans])
+    prompt = stems[-1]
+    for stem, whole, (_, tagged) in zip(stems, continued, spans, strict=True):
+        if not stem:
+            raise ValueError(f"no token before {tagged!r} to predict it from")
+        if whole[: len(stem)] != stem or len(whole) == len(stem) or prompt[: len(stem)] != stem:
+            raise ValueError(f"the tokenizer joins {tagged!r} with what stands beside it")
+    answers = [whole[len(stem)] for stem, whole in zip(stems, continued, strict=True)]
+    return prompt, [len(stem) - 1 for stem in stems], answers
+
+
+def _listed(targets: Iterable[int]) -> str:
+    return " and ".join(str(target + 1) for target in targets)

@@ -1,0 +1,112 @@
+"""Gendered pronoun: "So Alice is a very good singer, isn't" -> " she".
+
+The task of Edge Pruning's paper (Bhaskar et al., 2024), after Mathwin et al. (2023): 30 sentences
+with one name that begin with "So" and end with a question tag ("isn't", "doesn't", "can't", "is"),
+names of girls and boys in equal number, and as corrupted prompt the same with a name of the other
+gender of as many tokens. The sentences are our own, with a second slot for a quality, so that there
+are more prompts than the paper's; four sentences, one for each tag, are for test alone. Girls and
+boys take turns within each split. Chance: a guess between he and she is right half the time, and
+so is always the same pronoun.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator
+from transformers import PreTrainedTokenizerBase
+
+from edgewise.prompts import PromptPairs
+from edgewise.task import Sizes, Task
+from edgewise.transformer import MaskedTransformer
+from tasks.gendered_pronoun_words import BOYS, GIRLS, HELD_OUT_SENTENCES, QUALITIES, SENTENCES
+from tasks.next_token import next_token_task
+from tasks.text import Vocabulary, counts, draw, fill, tokenise_answered
+
+ANSWER = " {pronoun}"
+PRONOUNS = {"she": GIRLS, "he": BOYS}
+
+
+@dataclass(frozen=True)
+class GenderedPronoun:
+    """Tag questions about one name; the test prompts have sentences of their own."""
+
+    name: str = "gendered-pronoun"
+    train: int = 150
+    validation: int = 150
+    test: int = 1000
+    version: ClassVar[int] = 1
+
+    def build(
+        self,
+        model: MaskedTransformer | None,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        seed: int,
+        sizes: Sizes | None = None,
+    ) -> Task:
+        """Prompts for this tokenizer; a larger training set contains the smaller ones.
+
+        Raises ValueError where the tokenizer has too few of the words as single tokens, and where
+        more prompts are asked for than there are.
+        """
+        numbers = counts(sizes, test=self.test, validation=self.validation, train=self.train)
+        vocabulary = read_vocabulary(tokenizer)
+        generator = Generator().manual_seed(seed)
+        held_out = {"test": numbers.pop("test")}
+        pairs = _draw(vocabulary, HELD_OUT_SENTENCES, held_out, generator)
+        pairs |= _draw(vocabulary, SENTENCES, numbers, generator)
+        return next_token_task(self.name, self.version, pairs)
+
+
+GENDERED_PRONOUN = GenderedPronoun()
+
+
+def read_vocabulary(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
+    """The usable words, checked in every prompt, alone and with its answer."""
+    return tokenise_answered(
+        tokenizer,
+        {text.removesuffix(ANSWER): text for text in (*SENTENCES, *HELD_OUT_SENTENCES)},
+        {"name": [*GIRLS, *BOYS], "quality": QUALITIES, "pronoun": list(PRONOUNS)},
+        needed={"name": 2, "quality": 2, "pronoun": 2},
+    )
+
+
+def _draw(
+    vocabulary: Vocabulary,
+    sentences: Sequence[str],
+    numbers: Mapping[str, int],
+    generator: Generator,
+) -> dict[str, PromptPairs]:
+    """Disjoint sets of distinct prompts, each with as many girls as boys, or one more or fewer."""
+    usable = vocabulary.words["name"]
+    lists = [[usable[name] for name in names if name in usable] for names in PRONOUNS.values()]
+    fewest = min(map(len, lists))
+    names = torch.tensor([names[:fewest] for names in lists])
+    choices = {
+        "genders": len(names),
+        "templates": len(sentences),
+        "qualities": len(vocabulary.words["quality"]),
+        "names": fewest,
+    }
+    patterns = [vocabulary.patterns[text.removesuffix(ANSWER)] for text in sentences]
+    pronouns = vocabulary.ids("pronoun")
+    pairs = {}
+    for kind, choice in draw(choices, numbers, generator, strata=len(names)).items():
+        gender, which, quality, name = choice
+        twin = torch.randint(fewest, name.shape, generator=generator)
+        qualities = vocabulary.ids("quality")[quality]
+        (clean, lengths), (corrupted, _) = (
+            fill(patterns, which, {"name": chosen, "quality": qualities})
+            for chosen in (names[gender, name], names[1 - gender, twin])
+        )
+        pairs[kind] = PromptPairs(
+            clean=clean,
+            corrupted=corrupted,
+            lengths=lengths,
+            targets=lengths[:, None] - 1,
+            answers=pronouns[gender],
+            distractors=pronouns[1 - gender],
+        )
+    return pairs

@@ -1,0 +1,207 @@
+"""Greater-than: "The war ... from the year 1732 to the year 17" -> any two digits above 32.
+
+The task of Hanna et al. (2023) by the rules of Edge Pruning (Bhaskar et al., 2024): 120 nouns of
+things that last; six sentences, as there, that name a noun, its first year, and the century in
+which it ended; years of the centuries 10 to 21 that are two tokens, the century and two digits, but
+not a century's first and last such year, so that there are right and wrong years to predict; and
+training, validation and test prompts with different two digits. The sentences are our own and the
+same in all splits. The corrupted prompt has the same noun and another year of any century, in
+`greater-than`; in `greater-than-01` the two digits become 01, as in ACDC (Conmy et al., 2023),
+which leaves out centuries whose year 01 is not two tokens.
+
+The paper's labels are one year off: its prompt holds the admissible year *before* the one that
+counts as the start, so that this one counts neither as right nor as wrong. Here the prompt's own
+year is the start. `answers` holds the token of its two digits. Chance: a probability difference of
+0 on average over all years.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Generator, Tensor
+from transformers import PreTrainedTokenizerBase
+
+from edgewise.prompts import PromptPairs
+from edgewise.task import Sizes, Task
+from edgewise.transformer import MaskedTransformer
+from tasks.greater_than_words import NOUNS, SENTENCES
+from tasks.text import (
+    Vocabulary,
+    counts,
+    draw,
+    encode,
+    fill,
+    tokenise_answered,
+    tokenizer_name,
+)
+from tasks.years import Years
+
+CENTURIES = tuple(map(str, range(10, 22)))
+DIGITS = tuple(f"{year:02}" for year in range(100))
+
+
+@dataclass(frozen=True)
+class GreaterThan:
+    """The task with one of the two rules of corruption."""
+
+    name: str
+    corruption: Literal["year", "01"]
+    train: int = 150
+    validation: int = 150
+    test: int = 1000
+    version: ClassVar[int] = 1
+
+    @property
+    def description(self) -> str:
+        other = {"year": "another year", "01": "the year 01"}[self.corruption]
+        return f"A year after the first one, in its century; corrupted: {other}"
+
+    def build(
+        self,
+        model: MaskedTransformer | None,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        seed: int,
+        sizes: Sizes | None = None,
+    ) -> Task:
+        """Prompts for this tokenizer; a larger training set contains the smaller ones.
+
+        Raises ValueError where the tokenizer makes a year other than two tokens, where it has too
+        few of the words as single ones, and where more prompts are asked for than there are.
+        """
+        numbers = counts(sizes, test=self.test, validation=self.validation, train=self.train)
+        vocabulary, tokens = read_vocabulary(tokenizer)
+        generator = Generator().manual_seed(seed)
+        pairs = self._draw(vocabulary, numbers, generator)
+        years = Years(tokens)
+        return Task(
+            name=self.name,
+            version=self.version,
+            train=pairs["train"],
+            validation=pairs["validation"],
+            test=pairs["test"],
+            training_loss=years.kl,
+            attribution_loss=years.negative_probability_difference,
+            metrics=years.metrics(),
+        )
+
+    def _draw(
+        self, vocabulary: Vocabulary, numbers: Mapping[str, int], generator: Generator
+    ) -> dict[str, PromptPairs]:
+        """Sets of distinct prompts, each with a third of the two digits to itself."""
+        years = torch.tensor([int(year) for year in vocabulary.words["year"]])
+        parts = torch.randperm(len(DIGITS), generator=generator).chunk(len(numbers))
+        pairs = {}
+        for (kind, number), digits in zip(numbers.items(), parts, strict=True):
+            own = self._usable(years) & torch.isin(years % 100, digits)
+            among = torch.nonzero(own).squeeze(1)
+            choices = {
+                "templates": len(SENTENCES),
+                "nouns": len(vocabulary.words["noun"]),
+                "years": len(among),
+            }
+            which, noun, year = draw(choices, {kind: number}, generator)[kind]
+            other = self._other(years, among[year], generator)
+            pairs[kind] = _prompts(vocabulary, which, noun, among[year], other)
+        return pairs
+
+    def _usable(self, years: Int[Tensor, " year"]) -> Bool[Tensor, " year"]:
+        """All but the first and the last of each century, and those that have no other year."""
+        follows = years[1:] // 100 == years[:-1] // 100
+        edge = follows.new_zeros(1)
+        inner = torch.cat([edge, follows]) & torch.cat([follows, edge])
+        first = _year_01(years)
+        return inner & ((self.corruption == "year") | (torch.isin(first, years) & (years != first)))
+
+    def _other(
+        self, years: Int[Tensor, " year"], chosen: Int[Tensor, " prompt"], generator: Generator
+    ) -> Int[Tensor, " prompt"]:
+        """For each chosen index among the years that of the corrupted prompt's."""
+        if self.corruption == "01":
+            return torch.searchsorted(years, _year_01(years)[chosen])
+        digits = years % 100
+        pool = torch.nonzero((digits >= 1) & (digits <= 98)).squeeze(1)
+        luck = torch.randint(len(pool) - 1, chosen.shape, generator=generator)
+        return pool[luck + (pool[luck] >= chosen)]
+
+
+GREATER_THAN = GreaterThan("greater-than", "year")
+GREATER_THAN_01 = GreaterThan("greater-than-01", "01")
+
+
+def read_vocabulary(
+    tokenizer: PreTrainedTokenizerBase,
+) -> tuple[Vocabulary, Int[Tensor, "100"]]:
+    """The usable nouns and years, in order, and the tokens of the two digits 00 to 99."""
+    years = _two_token_years(tokenizer)
+    vocabulary = tokenise_answered(
+        tokenizer,
+        {prompt: prompt.removesuffix("{century}") + "{year}" for prompt in SENTENCES},
+        {"noun": NOUNS, "year": years, "century": [*dict.fromkeys(year[:2] for year in years)]},
+        needed={"noun": 2, "year": 2, "century": 2},
+        widths={"year": 2},
+    )
+    return vocabulary, _digit_tokens(tokenizer, vocabulary)
+
+
+def _two_token_years(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    years = [century + digits for century in CENTURIES for digits in DIGITS]
+    before, *after = encode(tokenizer, ["a", *(f"a {text}" for text in (*CENTURIES, *years))])
+    added = [tokens[len(before) :] for tokens in after]
+    centuries = dict(zip(CENTURIES, added[: len(CENTURIES)], strict=True))
+    found = [
+        year
+        for year, tokens in zip(years, added[len(CENTURIES) :], strict=True)
+        if len(tokens) == 2 and tokens[:1] == centuries[year[:2]]
+    ]
+    if not found:
+        raise ValueError(
+            f"{tokenizer_name(tokenizer)}: no year from {years[0]} to {years[-1]} is two tokens, "
+            "its century and two digits; years that take more steps to predict are not supported"
+        )
+    return found
+
+
+def _digit_tokens(tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary) -> Int[Tensor, "100"]:
+    """Some digits stand in no usable year (GPT-2: 00): their tokens are spelled like the others."""
+    known = {year[2:]: tokens[1] for year, tokens in vocabulary.words["year"].items()}
+    digits, token = next(iter(known.items()))
+    spelling = str(tokenizer.convert_ids_to_tokens(token))
+    spelled = tokenizer.convert_tokens_to_ids([spelling.replace(digits, text) for text in DIGITS])
+    tokens = dict(zip(DIGITS, spelled, strict=True))
+    if tokenizer.unk_token_id in spelled or not known.items() <= tokens.items():
+        raise ValueError(
+            f"{tokenizer_name(tokenizer)}: the two digits 00 to 99 are not a hundred tokens that "
+            f"follow a century like {spelling!r}"
+        )
+    return torch.tensor(spelled)
+
+
+def _year_01(years: Int[Tensor, " year"]) -> Int[Tensor, " year"]:
+    return years // 100 * 100 + 1
+
+
+def _prompts(
+    vocabulary: Vocabulary,
+    which: Int[Tensor, " prompt"],
+    noun: Int[Tensor, " prompt"],
+    year: Int[Tensor, " prompt"],
+    other: Int[Tensor, " prompt"],
+) -> PromptPairs:
+    """The prompts of these templates, nouns and years, and their twins of the other years."""
+    patterns = [vocabulary.patterns[sentence] for sentence in SENTENCES]
+    nouns, years = vocabulary.ids("noun")[noun], vocabulary.ids("year")
+    (clean, lengths), (corrupted, _) = (
+        fill(patterns, which, {"noun": nouns, "year": tokens, "century": tokens[:, :1]})
+        for tokens in (years[year], years[other])
+    )
+    return PromptPairs(
+        clean=clean,
+        corrupted=corrupted,
+        lengths=lengths,
+        targets=lengths[:, None] - 1,
+        answers=years[year][:, 1:],
+    )

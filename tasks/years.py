@@ -1,0 +1,108 @@
+"""What a model says about a year's last two digits: losses and metrics over a hundred tokens.
+
+Those of the Edge Pruning paper's greater-than task (Bhaskar et al., 2024): logits are restricted to
+the tokens of 00 to 99 and made probabilities p again. With Y the two digits that are to be exceeded
+(`answers` holds their token), probability difference = sum of p(y) over y > Y minus sum of p(y)
+over y < Y, also over the ten years on each side alone. Cost: Kendall's tau compares 10,000 pairs of
+years per prompt.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int, Int8
+from torch import Tensor
+
+from edgewise.metrics import (
+    EXACT_MATCH,
+    KL,
+    FullLogits,
+    Logits,
+    Metric,
+    PerPrompt,
+    kl_divergence,
+)
+from edgewise.prompts import PromptPairs
+
+NEAR = 10
+"""How far a year of the narrower probability difference may be from the prompt's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Years:
+    """Measures of a prediction; `tokens` are those of 00 to 99, in order."""
+
+    tokens: Int[Tensor, "100"]
+
+    def kl(self, logits: Logits, full: FullLogits, pairs: PromptPairs) -> PerPrompt:
+        """KL(full ‖ circuit) over the hundred years, in nats."""
+        return kl_divergence(self._of(logits), self._of(full), pairs)
+
+    def probability_difference(
+        self, logits: Logits, full: FullLogits, pairs: PromptPairs
+    ) -> PerPrompt:
+        """Probability of the years after the prompt's minus that of the years before it."""
+        return self._difference(logits, self._distance(pairs).sign())
+
+    def near_probability_difference(
+        self, logits: Logits, full: FullLogits, pairs: PromptPairs
+    ) -> PerPrompt:
+        """The same among the ten years after and the ten before."""
+        distance = self._distance(pairs)
+        return self._difference(logits, distance.sign() * (distance.abs() <= NEAR))
+
+    def negative_probability_difference(
+        self, logits: Logits, full: FullLogits, pairs: PromptPairs
+    ) -> PerPrompt:
+        """Minus the probability difference: its gradient at the full model does not vanish."""
+        return -self.probability_difference(logits, full, pairs)
+
+    def kendall_tau(self, logits: Logits, full: FullLogits, pairs: PromptPairs) -> PerPrompt:
+        """Rank correlation (tau-b) of the circuit's hundred years with the full model's.
+
+        0 where all years of one are equal. Logits rank as probabilities do, with fewer ties.
+        """
+        # scipy's takes one pair of rankings a call: minutes for all the circuits of a ranking.
+        ours, theirs = _order(self._of(logits)), _order(self._of(full))
+        agreement = (ours * theirs).sum((-1, -2)).double()
+        unequal = ours.abs().sum((-1, -2)) * theirs.abs().sum((-1, -2))
+        return (agreement / unequal.double().sqrt().clamp(min=1)).float().mean(-1)
+
+    def metrics(self) -> dict[str, Metric]:
+        metrics = (
+            Metric("year_kl", self.kl, "lower", "KL(full ‖ circuit) over 100 years, nats"),
+            Metric(
+                "probability_difference",
+                self.probability_difference,
+                "higher",
+                "probability difference",
+            ),
+            Metric(
+                "near_probability_difference",
+                self.near_probability_difference,
+                "higher",
+                f"probability difference, ±{NEAR} years",
+            ),
+            Metric("kendall_tau", self.kendall_tau, "higher", "Kendall's tau"),
+            KL,
+            EXACT_MATCH,
+        )
+        return {metric.name: metric for metric in metrics}
+
+    def _of(self, logits: Float[Tensor, "*rest vocab"]) -> Float[Tensor, "*rest 100"]:
+        return logits[..., self.tokens.to(logits.device)]
+
+    def _distance(self, pairs: PromptPairs) -> Int[Tensor, "batch target 100"]:
+        """How many years each of the hundred lies after the prompt's."""
+        tokens = self.tokens.to(pairs.answers.device)
+        year = (pairs.answers[..., None] == tokens).int().argmax(-1, keepdim=True)
+        return torch.arange(len(tokens), device=tokens.device) - year
+
+    def _difference(self, logits: Logits, sign: Int[Tensor, "batch target 100"]) -> PerPrompt:
+        return (self._of(logits).float().softmax(-1) * sign).sum(-1).mean(-1)
+
+
+def _order(values: Float[Tensor, "*rest year"]) -> Int8[Tensor, "*rest year year"]:
+    """1 where the first year's value is the larger, -1 where the second's is."""
+    first, second = values[..., :, None], values[..., None, :]
+    return (first > second).to(torch.int8) - (first < second).to(torch.int8)
