@@ -5,6 +5,7 @@ expectation for random circuits of the same sizes: of E edges, two circuits of k
 hypergeometric number in common, k1·k2/E on average.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -27,6 +28,7 @@ from edgewise import Circuit
 
 LEAST_SEEDS = 3
 BINS = 20
+LEGEND_CHARACTERS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +112,8 @@ def show_consistency(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def consistency_figure(found: Sequence[Repeats]) -> Figure:
     """Per task, how many circuits have each sparsity and how many pairs each overlap."""
     tasks = list(grouped(found, lambda one: one.panel).values())
-    heights = [PANEL_INCHES[1] + LEGEND_LINE_INCHES * (1 + len(group)) for group in tasks]
+    lines = [1 + sum(1 + label.count("\n") for label in map(_label, group)) for group in tasks]
+    heights = [PANEL_INCHES[1] + LEGEND_LINE_INCHES * number for number in lines]
     with style():
         figure = Figure()
         parts = figure.subfigures(len(tasks), 1, squeeze=False, height_ratios=heights)
@@ -127,7 +130,7 @@ def _draw_task(part: SubFigure, group: Sequence[Repeats]) -> None:
     sparsity.hist([[100 * value for value in one.sparsities] for one in group], BINS, **looks)
     sparsity.set_xlabel("sparsity, % of edges removed")
     sparsity.set_ylabel("circuits")
-    labels = [f"{method_style(one.method).label}, {one.setting}" for one in group]
+    labels = list(map(_label, group))
     overlap.hist([one.overlaps for one in group], BINS, range=(0, 1), label=labels, **looks)
     chance = fmean(value for one in group for value in one.chances)
     overlap.axvline(chance, color="#202020", ls="--", lw=0.9, label="overlap by chance")
@@ -137,6 +140,11 @@ def _draw_task(part: SubFigure, group: Sequence[Repeats]) -> None:
         axes.set_title(group[0].panel.task)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     part.legend(loc="outside lower center")
+
+
+def _label(one: Repeats) -> str:
+    text = f"{method_style(one.method).label}, {one.setting}"
+    return "\n".join(textwrap.wrap(text, LEGEND_CHARACTERS))
 
 
 def _shades(group: Sequence[Repeats]) -> list[tuple[float, ...]]:

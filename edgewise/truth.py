@@ -11,6 +11,7 @@ eight edges that go.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -101,9 +102,8 @@ def minimal_circuits(
     assert all(exact(live[None], part) for part in parts), "the live edges are the full model"
     sample = parts[:1]
     while True:
-        looked_at = torch.cat(sample)
-        circuits = _remove(live, orders, graph, ablation, lambda some: exact(some, looked_at))
-        circuits = circuits.unique(dim=0)
+        on_sample = partial(exact, part=torch.cat(sample))
+        circuits = _remove(live, orders, graph, ablation, on_sample).unique(dim=0)
         wrong = [part for part in parts if not exact(circuits, part).all()]
         if not wrong:
             return list(circuits)

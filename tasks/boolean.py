@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice, product
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool
@@ -130,8 +130,9 @@ BOOLEAN_FEW_SHOT = BooleanTask(
 def answer_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> dict[bool, int]:
     """The token that each value adds to the prompt; all prompts of a task end alike."""
     before, *after = encode(tokenizer, [prompt, f"{prompt} False", f"{prompt} True"])
+    unknown: Any = tokenizer.unk_token_id
     ids = [row[-1] for row in after if row[:-1] == before]
-    if len({*ids, tokenizer.unk_token_id}) < 3:
+    if len({*ids, unknown}) < 3:
         raise ValueError(
             f"{tokenizer_name(tokenizer)}: True and False are not known and one token each after "
             f"{prompt!r}"
@@ -145,7 +146,7 @@ def _check(
     clean: list[list[int]],
     corrupted: list[list[int]],
 ) -> None:
-    unknown = tokenizer.unk_token_id
+    unknown: Any = tokenizer.unk_token_id
     # Where BOS and the unknown token are one, the BOS of an empty text is no unknown word.
     (empty,) = encode(tokenizer, [""])
     for question, prompt, twin in zip(asked, clean, corrupted, strict=True):

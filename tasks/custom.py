@@ -50,7 +50,7 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class CustomTask:
-    """Your own prompts and answers, from a file of JSON lines"""
+    """Your own prompts and answers, from a file of JSON lines."""
 
     path: Path
     digest: str
@@ -66,14 +66,15 @@ class CustomTask:
         rows = {number: row for number, row in enumerate(content.split(b"\n"), 1) if row.strip()}
         if not rows:
             raise ValueError(f"{path.name}: no line with prompts")
-        numbers: dict[tuple[Span, ...], int] = {}
+        numbers: dict[str, int] = {}
         first: list[Line] = []
 
         def line(number: int) -> Line:
             read = _line(rows[number])
             first.append(read)
             _check_alike(read, first[0])
-            earlier = numbers.setdefault(read.clean, number)
+            prompt, _ = read.clean[-1]
+            earlier = numbers.setdefault(prompt, number)
             if earlier != number:
                 raise ValueError(f"the clean prompt of line {earlier} again")
             return read

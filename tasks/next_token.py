@@ -32,10 +32,15 @@ class Example(NamedTuple):
 
 def stacked(examples: Sequence[Example]) -> PromptPairs:
     """The examples, right-padded; all have equally many targets."""
-    clean, corrupted, *columns = zip(*examples, strict=True)
-    assert list(map(len, clean)) == list(map(len, corrupted)), "a twin has the same length"
-    rows = [pad_sequence(list(map(torch.tensor, side)), True) for side in (clean, corrupted)]
-    return PromptPairs(*rows, torch.tensor(list(map(len, clean))), *map(torch.tensor, columns))
+    assert all(len(example.clean) == len(example.corrupted) for example in examples)
+    return PromptPairs(
+        clean=pad_sequence([torch.tensor(example.clean) for example in examples], True),
+        corrupted=pad_sequence([torch.tensor(example.corrupted) for example in examples], True),
+        lengths=torch.tensor([len(example.clean) for example in examples]),
+        targets=torch.tensor([example.targets for example in examples]),
+        answers=torch.tensor([example.answers for example in examples]),
+        distractors=torch.tensor([example.distractors for example in examples]),
+    )
 
 
 def next_token_task(name: str, version: int, splits: Mapping[str, PromptPairs]) -> Task:

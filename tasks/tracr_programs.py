@@ -66,10 +66,9 @@ def double_histogram() -> "SOp":
     """How many different tokens occur as often as each position's own."""
     from tracr.rasp import rasp
 
-    placed = _placed()
-    earlier = _count(placed, placed, lambda key, query: key[0] == query[0] and key[1] < query[1])
-    first = rasp.SequenceMap(lambda n, before: 0 if before else n, histogram(), earlier)
-    return _count(first, histogram(), rasp.Comparison.EQ).named("double_histogram")
+    often = histogram()
+    first = rasp.SequenceMap(lambda n, before: 0 if before else n, often, _earlier())
+    return _count(first, often, rasp.Comparison.EQ).named("double_histogram")
 
 
 def majority() -> "SOp":
@@ -129,9 +128,7 @@ def induction() -> "SOp":
     """The token after the first occurrence of each position's token; the first follows the last."""
     from tracr.rasp import rasp
 
-    placed = _placed()
-    earlier = _count(placed, placed, lambda key, query: key[0] == query[0] and key[1] < query[1])
-    first = rasp.SequenceMap(lambda own, n: "" if n else own, rasp.tokens, earlier).named("first")
+    first = rasp.SequenceMap(lambda own, n: "" if n else own, rasp.tokens, _earlier())
     previous = _neighbour(-1, first).named("previous")
     return _take(previous, rasp.tokens, rasp.Comparison.EQ, rasp.tokens).named("induction")
 
@@ -150,11 +147,10 @@ def balance() -> "SOp":
     """Whether the prompt's parentheses are balanced, at every position (shuffle-Dyck-1)."""
     from tracr.rasp import rasp
 
+    placed = _placed()
     opened, closed = (
         _count(
-            _placed(),
-            rasp.indices,
-            lambda key, query, kind=kind: key[0] == kind and key[1] <= query,
+            placed, rasp.indices, lambda key, query, kind=kind: key[0] == kind and key[1] <= query
         )
         for kind in "()"
     )
@@ -169,6 +165,12 @@ def _placed() -> "SOp":
     from tracr.rasp import rasp
 
     return rasp.SequenceMap(lambda token, index: (token, index), rasp.tokens, rasp.indices)
+
+
+def _earlier() -> "SOp":
+    """How often each position's token occurs before it."""
+    placed = _placed()
+    return _count(placed, placed, lambda key, query: key[0] == query[0] and key[1] < query[1])
 
 
 def _count(keys: "SOp", queries: "SOp", predicate: "Predicate") -> "SOp":
@@ -196,5 +198,19 @@ def _neighbour(step: int, values: "SOp") -> "SOp":
 PROGRAMS = (
     Program("reverse", reverse, vocab=("1", "2", "3"), length=3, max_seq_len=5),
     Program("xproportion", xproportion, vocab=("a", "b", "c", "x"), length=4, max_seq_len=5),
-    Program("histogram", histogram, vocab=("a", "b", "c", "d"), length=LENGTH, max_seq_len=LENGTH),
+    *(
+        Program(make.__name__.replace("_", "-"), make, tuple(vocab), LENGTH, LENGTH)
+        for make, vocab in (
+            (histogram, "abc"),
+            (double_histogram, "abc"),
+            (majority, "xyz"),
+            (sort, "123"),
+            (sort_by_frequency, "abc"),
+            (local_maximum, "123"),
+            (palindrome, "abc"),
+            (induction, "abc"),
+            (bigram, "abx"),
+            (balance, "()x"),
+        )
+    ),
 )

@@ -16,7 +16,7 @@ from statistics import fmean
 import click
 import torch
 from jaxtyping import Int
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -50,6 +50,7 @@ def word_tokenizer(texts: Iterator[str]) -> PreTrainedTokenizerFast:
         models.WordLevel({token: number for number, token in enumerate(tokens)}, "<|unknown|>")
     )
     tokenizer.pre_tokenizer = split
+    tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token="<|unknown|>",

@@ -86,7 +86,7 @@ def test_the_prompt_ends_before_the_tag_and_its_first_token_is_the_answer(
         )
         for sides in zip(clean, corrupted, pairs.answers, pairs.distractors, strict=True):
             prompt, twin, answer, distractor = sides
-            right, wrong = (real_tokenizer.decode(ids).strip() for ids in (answer, distractor))
+            right, wrong = (str(real_tokenizer.decode(ids)).strip() for ids in (answer, distractor))
             assert prompt == f"When {right} met Kim, Kim thanked"
             assert twin == f"When {wrong} met Kim, Kim thanked"
             found[right] = wrong
@@ -106,11 +106,11 @@ def test_several_tags_are_several_targets(
     for k in range(len(pairs)):
         first, second = pairs.targets[k].tolist()
         right, wrong = (
-            [real_tokenizer.decode(token).strip() for token in tokens[k]]
+            [str(real_tokenizer.decode(token)).strip() for token in tokens[k]]
             for tokens in (pairs.answers, pairs.distractors)
         )
         start = real_tokenizer.decode(pairs.clean[k, : first + 1], skip_special_tokens=True)
-        assert start.strip() == f"When {right[0]} met Kim. Then"
+        assert str(start).strip() == f"When {right[0]} met Kim. Then"
         assert pairs.clean[k, first + 1] == pairs.answers[k, 0]
         assert second == int(pairs.lengths[k]) - 1
         assert right[1] == "Kim" and wrong[1] == "Max" and wrong[0] in NAMES
@@ -185,7 +185,8 @@ def test_all_bad_lines_are_reported_at_once(tmp_path: Path) -> None:
         ({**good, "clean": "Tom <predict>met</predict> <predict>Amy</predict>"}, "2 tags and corr"),
         (entry("Tom", "Tim", "Max", split="dev"), "split is 'dev'; expected one of train"),
         (entry("Sam", "Tim", "Max", split="test"), "split is test; expected one in every line or"),
-        (good, "the clean prompt of line 1 again"),
+        (entry("Tom", "Tim"), "the clean prompt of line 1 again"),
+        ({**good, "clean": good["clean"].replace("<predict>Tom", "<predict>Kim")}, "line 1 again"),
     ]
     found = problems(tmp_path, good, *(line for line, _ in bad))
     for number, (line, (_, part)) in enumerate(zip(found, bad, strict=True), 2):
