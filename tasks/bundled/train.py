@@ -103,7 +103,7 @@ def _batch(
 
 
 @torch.no_grad()
-def examine(folder: Path, questions: Iterator[corpus.Question]) -> dict[str, dict[str, float]]:
+def examine(folder: Path, questions: Iterator[corpus.Question]) -> dict[str, dict[str, float | int]]:
     """For each sentence: how many questions, and the means over them.
 
     `accuracy`: the likeliest token of all is a right word; `chance`: a guess among the right and
