@@ -17,7 +17,7 @@ from tasks import PREFIX, TASKS, CustomTask
 def catalogue() -> str:
     """Three lists, one line per entry."""
     methods = {name: _first_line(sys.modules[cls.__module__]) for name, cls in METHODS.items()}
-    tasks = {name: getattr(task, "description", _first_line(task)) for name, task in TASKS.items()}
+    tasks = {name: task.description for name, task in TASKS.items()}
     tasks[f"{PREFIX}FILE.jsonl"] = _first_line(CustomTask)
     suites = {
         name: tomllib.loads((SUITES / f"{name}.toml").read_text(encoding="utf-8"))["description"]

@@ -79,6 +79,10 @@ class BooleanTask:
     test: int = 400
     version: ClassVar[int] = 1
 
+    @property
+    def description(self) -> str:
+        return f"The value of a Boolean expression; {self.name.removeprefix('boolean-')} prompt"
+
     def build(
         self,
         model: MaskedTransformer | None,

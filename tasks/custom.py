@@ -82,6 +82,10 @@ class CustomTask:
         return cls(path, hashlib.sha256(content).hexdigest(), _each(path, rows, line))
 
     @property
+    def description(self) -> str:
+        return f"Prompts from {self.path.name}"
+
+    @property
     def name(self) -> str:
         return PREFIX + self.path.stem
 

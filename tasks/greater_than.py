@@ -17,7 +17,7 @@ year is the start. `answers` holds the token of its two digits. Chance: a probab
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -170,14 +170,15 @@ def _digit_tokens(tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary) ->
     known = {year[2:]: tokens[1] for year, tokens in vocabulary.words["year"].items()}
     digits, token = next(iter(known.items()))
     spelling = str(tokenizer.convert_ids_to_tokens(token))
-    spelled = tokenizer.convert_tokens_to_ids([spelling.replace(digits, text) for text in DIGITS])
-    tokens = dict(zip(DIGITS, spelled, strict=True))
-    if tokenizer.unk_token_id in spelled or not known.items() <= tokens.items():
+    tokens: dict[str, Any] = {
+        text: tokenizer.convert_tokens_to_ids(spelling.replace(digits, text)) for text in DIGITS
+    }
+    if tokenizer.unk_token_id in tokens.values() or not known.items() <= tokens.items():
         raise ValueError(
             f"{tokenizer_name(tokenizer)}: the two digits 00 to 99 are not a hundred tokens that "
             f"follow a century like {spelling!r}"
         )
-    return torch.tensor(spelled)
+    return torch.tensor([*tokens.values()])
 
 
 def _year_01(years: Int[Tensor, " year"]) -> Int[Tensor, " year"]:

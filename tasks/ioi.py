@@ -59,6 +59,11 @@ class IndirectObject:
     test: int
     version: ClassVar[int] = 1
 
+    @property
+    def description(self) -> str:
+        n = len(self.templates) + len(self.held_out)
+        return f"Indirect object identification, {n} template{'s' if n > 1 else ''}"
+
     def build(
         self,
         model: MaskedTransformer | None,

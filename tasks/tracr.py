@@ -12,6 +12,7 @@ attribution takes minus the output where the full model's lies above its mean ov
 the output where it lies below: it grows when the outputs lose what tells inputs apart.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -47,6 +48,10 @@ class TracrTask:
     @property
     def name(self) -> str:
         return f"tracr-{self.program.name}"
+
+    @property
+    def description(self) -> str:
+        return f"Compiled: {(inspect.getdoc(self.program.make) or self.program.name).rstrip('.')}"
 
     def load_model(
         self, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"

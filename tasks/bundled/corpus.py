@@ -92,7 +92,7 @@ def texts(random: Random) -> Iterator[str]:
     """Texts without end."""
     kinds = (_any_gift, _any_span, _any_tag, _tale, _year, _pronoun)
     while True:
-        (kind,) = random.choices(kinds, weights=(35, 25, 20, 8, 4, 8))
+        (kind,) = random.choices(kinds, weights=(35, 30, 20, 6, 3, 6))
         drawn = kind(random)
         if isinstance(drawn, str):
             yield drawn

@@ -32,7 +32,7 @@ from tasks.bundled import FOLDER, corpus
 
 LAYERS, HEADS, WIDTH, POSITIONS = 4, 8, 128, 40
 DROPOUT = 0.1
-STEPS, BATCH, WARM_UP, LEARNING_RATE = 5000, 64, 100, 3e-3
+STEPS, BATCH, WARM_UP, LEARNING_RATE = 6000, 64, 100, 3e-3
 QUESTIONS = 500
 """For each sentence that a task tests."""
 PIECES = Regex(r" ?[A-Za-z']+| ?\d\d|[^\w\s]")
@@ -103,7 +103,9 @@ def _batch(
 
 
 @torch.no_grad()
-def examine(folder: Path, questions: Iterator[corpus.Question]) -> dict[str, dict[str, float | int]]:
+def examine(
+    folder: Path, questions: Iterator[corpus.Question]
+) -> dict[str, dict[str, float | int]]:
     """For each sentence: how many questions, and the means over them.
 
     `accuracy`: the likeliest token of all is a right word; `chance`: a guess among the right and

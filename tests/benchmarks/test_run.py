@@ -212,7 +212,8 @@ def test_a_task_that_cannot_be_built_fails_its_own_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Unbuildable:
-        name, version = "unbuildable", 1
+        name = description = "unbuildable"
+        version = 1
 
         def load_model(self, **options: Any) -> Any:
             return _PROGRAM.load_model(**options)

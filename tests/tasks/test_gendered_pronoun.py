@@ -1,6 +1,8 @@
 """The prompts of gendered-pronoun against its rules, read back through the tokenizer."""
 
 import re
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from transformers import PreTrainedTokenizerFast as FastTokenizer
 
 from edgewise.metrics import kl_divergence, negative_logit_difference
 from edgewise.task import Sizes, Task
+from tasks import gendered_pronoun
 from tasks.gendered_pronoun import GENDERED_PRONOUN, read_vocabulary
 from tasks.gendered_pronoun_words import BOYS, GIRLS, HELD_OUT_SENTENCES, QUALITIES, SENTENCES
 from tasks.text import encode
@@ -19,6 +22,15 @@ from tests.tasks.toys import WORD, word_tokenizer
 NAMES = {"she": GIRLS, "he": BOYS}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _read_once() -> Iterator[None]:
+    """What a tokenizer makes of three hundred names in thirty sentences is found out once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gendered_pronoun, "read_vocabulary", cache(read_vocabulary))
+        yield
+
+
+@cache
 def toy(*without: str) -> FastTokenizer:
     sentences = (*SENTENCES, *HELD_OUT_SENTENCES)
     return word_tokenizer([*sentences, *GIRLS, *BOYS, *QUALITIES, *NAMES], without=without)

@@ -48,9 +48,11 @@ def test_a_prompt_and_its_twin_are_tokenised_right_and_equally_long(
 ) -> None:
     for task in tasks.values():
         for pairs in splits(task):
-            for tokens in (pairs.clean, pairs.corrupted):
-                ids = unpadded(tokens, pairs)[::EVERY]
+            some = pairs[::EVERY]
+            for tokens in (some.clean, some.corrupted):
+                ids = unpadded(tokens, some)
                 assert encode(gpt2_tokenizer, texts(gpt2_tokenizer, ids)) == ids
+            for tokens in (pairs.clean, pairs.corrupted):
                 # Padding is token 0, "!", which ends no prompt.
                 beyond = torch.arange(tokens.shape[1]) >= pairs.lengths[:, None]
                 assert not tokens[beyond].any()
@@ -71,7 +73,8 @@ def test_the_answer_is_one_token_after_the_prompt_or_two_digits_in_it(
 ) -> None:
     for task in tasks.values():
         for pairs in splits(task):
-            ids, answers = unpadded(pairs.clean, pairs)[::EVERY], pairs.answers[::EVERY].tolist()
+            some = pairs[::EVERY]
+            ids, answers = unpadded(some.clean, some), some.answers.tolist()
             answered = [[*row, *answer] for row, answer in zip(ids, answers, strict=True)]
             if task.name.startswith("greater-than"):
                 for row in answered:

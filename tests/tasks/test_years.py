@@ -75,11 +75,8 @@ def test_kendall_s_tau_is_scipy_s_with_and_without_ties() -> None:
         found = YEARS.kendall_tau(ours, full, pairs_at(1, 2, 3))
         expected = torch.tensor(
             [
-                [
-                    kendalltau(ours[mask, k, 0, TOKENS], full[k, 0, TOKENS]).statistic
-                    for k in range(3)
-                ]
-                for mask in range(4)
+                [kendalltau(row[k, 0, TOKENS], full[k, 0, TOKENS])[0] for k in range(3)]
+                for row in ours
             ]
         )
         torch.testing.assert_close(found, expected.float())
