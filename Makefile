@@ -9,10 +9,10 @@ BIN := .venv/bin
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/.ready  ## run every method on two compiled programs, print the table, draw the figures
-	@echo "demo: every method on two compiled programs, results in runs/tracr (minutes on two cores)"
-	@$(BIN)/edgewise run tracr --out runs/tracr
-	@$(BIN)/edgewise report runs/tracr
+demo: .venv/.ready  ## run every method on a small model and two compiled programs, with figures
+	@echo "demo: every method on the bundled model and two compiled programs, into runs/quick"
+	@$(BIN)/edgewise run quick --out runs/quick
+	@$(BIN)/edgewise report runs/quick
 
 test: .venv/.ready  ## run the tests
 	@echo "test: running the tests; what is skipped is listed at the end with the reason"
@@ -31,6 +31,7 @@ check: .venv/.ready  ## check format, lint and types
 report: .venv/.ready  ## draw the tables and figures of results/ again
 	@echo "report: tables and figures of results/ from the stored cells"
 	@$(BIN)/edgewise report results/tracr
+	@$(BIN)/edgewise report results/tracr-seeds
 	@$(BIN)/edgewise report results/stories
 
 # The two variables hold the build of the package itself to the pins, too: the first for pip
