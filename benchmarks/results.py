@@ -147,7 +147,7 @@ def _panel(records: list[Record], store: Store) -> Panel:
         turned = knob(method)
         telling = _telling(settings, turned)
         varying = [name for name in settings[0] if len({own.get(name) for own in settings}) > 1]
-        shown = dict.fromkeys([*([turned] if turned else []), *varying])
+        shown = [*([turned] if turned else []), *(name for name in varying if name != turned)]
         for record, own in zip(alike, settings, strict=True):
             full, variant = ({name: own[name] for name in names} for names in (shown, telling))
             rows += _rows(record, store, settings_label(full), settings_label(variant))

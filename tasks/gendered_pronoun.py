@@ -37,7 +37,10 @@ class GenderedPronoun:
     validation: int = 150
     test: int = 1000
     version: ClassVar[int] = 1
-    description: ClassVar[str] = "The pronoun of a tag question, he or she by the name"
+
+    @property
+    def description(self) -> str:
+        return "The pronoun of a tag question, he or she by the name"
 
     def build(
         self,

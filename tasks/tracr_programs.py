@@ -10,10 +10,10 @@ meet, the key is a pair.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tracr.rasp.rasp import Predicate, SOp
+    from tracr.rasp.rasp import SOp
 
 LENGTH = 4
 """The length of all prompts, without BOS, of the programs of our own."""
@@ -36,7 +36,7 @@ class Program:
 
 def reverse() -> "SOp":
     """The tokens in reverse: each position takes the token at length − index − 1."""
-    from tracr.rasp import rasp
+    rasp = _rasp()
 
     everywhere = rasp.Select(rasp.tokens, rasp.tokens, rasp.Comparison.TRUE)
     length = rasp.SelectorWidth(everywhere).named("length")
@@ -48,7 +48,7 @@ def reverse() -> "SOp":
 
 def xproportion() -> "SOp":
     """The share of x among the tokens so far."""
-    from tracr.rasp import rasp
+    rasp = _rasp()
 
     is_x = rasp.numerical(rasp.tokens == "x").named("is_x")
     so_far = rasp.Select(rasp.indices, rasp.indices, rasp.Comparison.LEQ)
@@ -57,14 +57,14 @@ def xproportion() -> "SOp":
 
 def histogram() -> "SOp":
     """How often each position's token occurs in the prompt."""
-    from tracr.rasp import rasp
+    rasp = _rasp()
 
     return _count(rasp.tokens, rasp.tokens, rasp.Comparison.EQ).named("histogram")
 
 
 def double_histogram() -> "SOp":
     """How many different tokens occur as often as each position's own."""
-    from tracr.rasp import rasp
+    rasp = _rasp()
 
     often = histogram()
     first = rasp.SequenceMap(lambda n, before: 0 if before else n, often, _earlier())
@@ -73,7 +73,7 @@ def double_histogram() -> "SOp":
 
 def majority() -> "SOp":
     """Whether the prompt has more x than y, at every position."""
-    from tracr.rasp import rasp
+    rasp = _rasp()
 
     xs, ys = (
         _count(rasp.tokens, rasp.tokens, lambda key, _, letter=letter: key == letter)
@@ -84,7 +84,7 @@ def majority() -> "SOp":
 
 def sort() -> "SOp":
     """The tokens in ascending order."""
-    from tracr.rasp import rasp
+    rasp = _rasp()
 
     placed = _placed()
     rank = _count(placed, placed, rasp.Comparison.LT).named("rank")
@@ -93,7 +93,7 @@ def sort() -> "SOp":
 
 def sort_by_frequency() -> "SOp":
     """The tokens from the most to the least frequent, equally frequent ones in their order."""
-    from tracr.rasp import rasp
+    rasp = _rasp()
 
     rarity = rasp.SequenceMap(lambda n, index: (-n, index), histogram(), rasp.indices)
     rank = _count(rarity, rarity, rasp.Comparison.LT).named("rank")
@@ -102,7 +102,7 @@ def sort_by_frequency() -> "SOp":
 
 def local_maximum() -> "SOp":
     """Whether a position's token exceeds both neighbours, the ends being neighbours too."""
-    from tracr.rasp import rasp
+    rasp = _rasp()
 
     above_left, above_right = (
         rasp.SequenceMap(lambda own, other: own > other, rasp.tokens, _neighbour(step, rasp.tokens))
@@ -114,7 +114,7 @@ def local_maximum() -> "SOp":
 
 def palindrome() -> "SOp":
     """Whether the prompt reads the same backwards, at every position."""
-    from tracr.rasp import rasp
+    rasp = _rasp()
 
     opposite = _take(
         rasp.indices, rasp.indices, lambda key, query: key + query == LENGTH - 1, rasp.tokens
@@ -126,7 +126,7 @@ def palindrome() -> "SOp":
 
 def induction() -> "SOp":
     """The token after the first occurrence of each position's token; the first follows the last."""
-    from tracr.rasp import rasp
+    rasp = _rasp()
 
     first = rasp.SequenceMap(lambda own, n: "" if n else own, rasp.tokens, _earlier())
     previous = _neighbour(-1, first).named("previous")
@@ -135,7 +135,7 @@ def induction() -> "SOp":
 
 def bigram() -> "SOp":
     """The share of x among the tokens after each position's token; the first follows the last."""
-    from tracr.rasp import rasp
+    rasp = _rasp()
 
     is_x = rasp.numerical(rasp.tokens == "x").named("is_x")
     previous = _neighbour(-1, rasp.tokens).named("previous")
@@ -145,7 +145,7 @@ def bigram() -> "SOp":
 
 def balance() -> "SOp":
     """Whether the prompt's parentheses are balanced, at every position (shuffle-Dyck-1)."""
-    from tracr.rasp import rasp
+    rasp = _rasp()
 
     placed = _placed()
     opened, closed = (
@@ -160,9 +160,16 @@ def balance() -> "SOp":
     return rasp.SequenceMap(lambda n, end: n == end == 0, below, final).named("balance")
 
 
+def _rasp() -> Any:
+    """RASP's primitives, without their types: those know no pairs, nor which values are numbers."""
+    from tracr.rasp import rasp
+
+    return rasp
+
+
 def _placed() -> "SOp":
     """Each token with its index: all different, and ordered by token first."""
-    from tracr.rasp import rasp
+    rasp = _rasp()
 
     return rasp.SequenceMap(lambda token, index: (token, index), rasp.tokens, rasp.indices)
 
@@ -173,22 +180,24 @@ def _earlier() -> "SOp":
     return _count(placed, placed, lambda key, query: key[0] == query[0] and key[1] < query[1])
 
 
-def _count(keys: "SOp", queries: "SOp", predicate: "Predicate") -> "SOp":
-    from tracr.rasp import rasp
+def _count(keys: "SOp", queries: "SOp", predicate: Callable[[Any, Any], Any]) -> "SOp":
+    rasp = _rasp()
 
     return rasp.SelectorWidth(rasp.Select(keys, queries, predicate))
 
 
-def _take(keys: "SOp", queries: "SOp", predicate: "Predicate", values: "SOp") -> "SOp":
+def _take(
+    keys: "SOp", queries: "SOp", predicate: Callable[[Any, Any], Any], values: "SOp"
+) -> "SOp":
     """The value at the one position selected."""
-    from tracr.rasp import rasp
+    rasp = _rasp()
 
     return rasp.Aggregate(rasp.Select(keys, queries, predicate), values)
 
 
 def _neighbour(step: int, values: "SOp") -> "SOp":
     """The value `step` positions further, the prompt read as a ring."""
-    from tracr.rasp import rasp
+    rasp = _rasp()
 
     return _take(
         rasp.indices, rasp.indices, lambda key, query: key == (query + step) % LENGTH, values

@@ -117,7 +117,8 @@ def _gift(random: Random, sentence: str, order: str) -> Question:
     text = re.sub("{name}", lambda _: next(places), sentence)
     prompt = _filled(random, text).removesuffix(f" {names[0]}")
     held_out = sentence in HELD_OUT_SENTENCES or _held_out(sentence, *names)
-    return Question(f"{order} {sentence}", prompt, *([f" {name}"] for name in names), held_out)
+    right, wrong = ([f" {name}"] for name in names)
+    return Question(f"{order} {sentence}", prompt, right, wrong, held_out)
 
 
 def _any_gift(random: Random) -> Question:
@@ -135,8 +136,8 @@ def _span(random: Random, sentence: str) -> Question:
     century, year, noun = random.choice(CENTURIES), random.randrange(1, 99), random.choice(NOUNS)
     prompt = sentence.format(noun=noun, year=f"{century}{year:02}", century=century)
     earlier, later = range(year), range(year + 1, 100)
-    words = ([f"{number:02}" for number in numbers] for numbers in (later, earlier))
-    return Question(sentence, prompt, *words, _held_out(noun, str(year)))
+    right, wrong = ([f"{number:02}" for number in numbers] for numbers in (later, earlier))
+    return Question(sentence, prompt, right, wrong, _held_out(noun, str(year)))
 
 
 def _any_span(random: Random) -> Question:

@@ -63,6 +63,7 @@ def word_tokenizer(texts: Iterator[str]) -> PreTrainedTokenizerFast:
 def train(tokenizer: PreTrainedTokenizerFast, seed: int) -> GPT2LMHeadModel:
     """The model after `STEPS` batches of fresh texts, each closed by the end token."""
     torch.manual_seed(seed)
+    end = tokenizer.get_vocab()[END]
     config = GPT2Config(
         vocab_size=len(tokenizer),
         n_positions=POSITIONS,
@@ -72,8 +73,8 @@ def train(tokenizer: PreTrainedTokenizerFast, seed: int) -> GPT2LMHeadModel:
         resid_pdrop=DROPOUT,
         embd_pdrop=DROPOUT,
         attn_pdrop=DROPOUT,
-        bos_token_id=tokenizer.eos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=end,
+        eos_token_id=end,
     )
     model = GPT2LMHeadModel(config).train()
     optimizer = torch.optim.AdamW(
