@@ -23,6 +23,8 @@ _EXAMPLE = "\b\nExample:\n  "
 def _one_line_errors() -> Iterator[None]:
     try:
         yield
+    except BrokenPipeError:  # whoever reads the output has closed it: click knows what to do
+        raise
     except (ValueError, OSError) as error:
         for line in str(error).splitlines():
             click.echo(f"Error: {line}", err=True)
