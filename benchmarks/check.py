@@ -1,7 +1,7 @@
 """The check: the cells of the suite `reference` run again, every number beside its stored value.
 
 results/reference holds, for each cell, its record and what it found; `edgewise check --record`
-writes them. What may differ:
+writes them. All runs on the CPU. What may differ:
 
 - Nothing, where the same seed gives the same result: every stored circuit evaluated again, and the
   scores, circuits and counts (such as ACDC's tested edges) of EAP, ACDC and Random found anew.
@@ -34,6 +34,8 @@ from edgewise.progress import track
 
 SUITE = "reference"
 REFERENCE = Path(__file__).parents[1] / "results" / SUITE
+DEVICE = torch.device("cpu")
+"""Where the values hold: a seed gives other numbers on an accelerator."""
 EXACT = 1e-4
 """How far a number may be off that the same seed gives again."""
 
@@ -62,21 +64,19 @@ class Difference:
         )
 
 
-def check(
-    cells: Iterable[Cell], device: torch.device, *, reference: Path = REFERENCE
-) -> list[Difference]:
+def check(cells: Iterable[Cell], *, reference: Path = REFERENCE) -> list[Difference]:
     """Run reference cells again and compare. A cell that fails is a difference, too.
 
     Raises ValueError for a cell that has no reference values.
     """
-    store, loader = Store(reference), Loader(device)
+    store, loader = Store(reference), Loader(DEVICE)
     known = identify(cells, loader)
     records = {record["name"]: record for record in store.records()}
     missing = [cell.name for cell in known if cell.name not in records]
     if missing:
         raise ValueError(
-            f"no reference values of {', '.join(missing)} in {reference}: the definition of the "
-            "cell has changed; `edgewise check --record` writes them anew"
+            f"no values of {len(missing)} cells in {reference}, such as {missing[0]}: what defines "
+            "them has changed; `edgewise check --record` writes them anew"
         )
     differences: list[Difference] = []
     for cell in track(known, "reference cells"):

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks.cell import Cell
-from benchmarks.check import REFERENCE, anew_values, compare_discovery, compare_evaluation
+from benchmarks.check import DEVICE, REFERENCE, anew_values, compare_discovery, compare_evaluation
 from benchmarks.execute import execute
 from benchmarks.loading import Loader, identify
 from benchmarks.store import Discovery, Record, Store
@@ -40,17 +40,13 @@ _ROUNDED = ("rows", "notes", "anew")
 
 
 def record_reference(
-    cells: Iterable[Cell],
-    device: torch.device,
-    *,
-    folder: Path = REFERENCE,
-    threads: Sequence[int] = THREADS,
+    cells: Iterable[Cell], *, folder: Path = REFERENCE, threads: Sequence[int] = THREADS
 ) -> None:
     """Run every cell on each number of threads and write its values; other cells' are removed.
 
     Raises ValueError, with a line for every cell that is not steady, and then writes nothing.
     """
-    loader = Loader(device)
+    loader = Loader(DEVICE)
     recorded: list[tuple[Record, Discovery]] = []
     problems: list[str] = []
     for cell in track(identify(cells, loader), "reference cells"):
