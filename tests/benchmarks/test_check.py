@@ -85,7 +85,7 @@ def test_a_changed_number_is_one_line_that_names_it(
     tested = expected["notes"]["tested"]
     (difference,) = check_folder(folder, reference=recorded)[1]
     assert str(difference) == (
-        "task tracr-xproportion (interchange ablation), method acdc threshold=0.01, "
+        "task tracr-xproportion (zero ablation), method acdc threshold=0.01, "
         f"metric tested: expected {tested}, got 7, tolerance 0"
     )
     (again,) = check([c for c in CELLS if c.method == "acdc"], reference=folder)
