@@ -10,9 +10,9 @@ writes them. All runs on the CPU. What may differ:
   its training enlarges any difference in rounding. The recording repeats it at the same seed on 1,
   2 and 4 threads, and with weights moved at random by a float32's rounding, as another processor
   or another order of summation would round. The expected value is the repeats' mean. The tolerance
-  is twice the largest distance of a repeat from it, but no less than 1 % of the value, and never
-  more than 20 %: a cell that would need more is not recorded, as it is no steady point. All
-  repeats are stored beside the tolerance.
+  is twice the largest distance of a repeat from it, but no less than 1 % of the value or 1e-4, and
+  never more than 20 % of it, where that is more than 1e-4: a cell that would need more is not
+  recorded, as it is no steady point. All repeats are stored beside the tolerance.
 """
 
 import math

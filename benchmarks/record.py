@@ -16,7 +16,14 @@ from typing import Any
 import torch
 
 from benchmarks.cell import Cell
-from benchmarks.check import DEVICE, REFERENCE, anew_values, compare_discovery, compare_evaluation
+from benchmarks.check import (
+    DEVICE,
+    EXACT,
+    REFERENCE,
+    anew_values,
+    compare_discovery,
+    compare_evaluation,
+)
 from benchmarks.execute import execute
 from benchmarks.loading import Loader, identify
 from benchmarks.store import Discovery, Record, Store
@@ -133,13 +140,13 @@ def _tolerance(name: str, repeats: dict[str, float]) -> dict[str, Any]:
     """The repeats' mean and what may be off. Raises ValueError where that is too much."""
     mean = math.fsum(repeats.values()) / len(repeats)
     spread = max(abs(value - mean) for value in repeats.values())
-    if SPREADS * spread > MOST * abs(mean):
+    if SPREADS * spread > max(MOST * abs(mean), EXACT):
         values = ", ".join(f"{value:.4g} ({label})" for label, value in repeats.items())
         raise ValueError(
             f"repeats give a {name} of {values}; expected none farther from their mean than "
             f"{MOST / SPREADS:.0%} of it"
         )
-    tolerance = max(SPREADS * spread, LEAST * abs(mean))
+    tolerance = max(SPREADS * spread, LEAST * abs(mean), EXACT)
     return {"expected": mean, "tolerance": tolerance, "repeats": repeats}
 
 
