@@ -121,7 +121,7 @@ def _run(
 
 @contextmanager
 def rounded_otherwise(model: MaskedTransformer, seed: int) -> Iterator[None]:
-    """Every weight moved at random by at most the spacing of the dtype's numbers around it."""
+    """Every weight moved at random by about the spacing of the dtype's numbers around it."""
     generator = torch.Generator().manual_seed(seed)
     weights = [w for w in model.architecture.weights().values() if w.is_floating_point()]
     before = [weight.clone() for weight in weights]

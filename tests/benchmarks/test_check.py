@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from edgewise import Circuit, MaskedTransformer
 from tasks.bundled import FOLDER
 from tests.benchmarks.samples import SMALL_SUITE
 
-CELLS = parse_suite(SMALL_SUITE, "small.toml").cells
+CELLS = parse_suite(SMALL_SUITE.replace("\nsteps = 60", "\nsteps = 20"), "small.toml").cells
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -55,26 +56,25 @@ def test_what_was_recorded_is_found_again_on_another_number_of_threads(recorded:
     assert check_folder(recorded, reference=recorded) == (len(CELLS), [])
 
 
-def test_a_recording_does_not_depend_on_the_order_of_the_threads(
-    recorded: Path, tmp_path: Path
+def test_a_new_recording_replaces_the_old_whatever_the_order_of_the_threads(
+    recorded: Path,
 ) -> None:
-    record_reference(CELLS, folder=tmp_path, threads=(1, 2))
+    cells = recorded / "cells"
+    before = {file.name: file.read_text() for file in cells.glob("*.json")}
+    (cells / "gone.json").write_text("{}")
+    record_reference(CELLS, folder=recorded, threads=(1, 2))
+    assert {file.name: file.read_text() for file in cells.glob("*.json")} == before
+
+
+def test_a_record_is_sorted_and_rounded_and_counts_no_seconds(recorded: Path) -> None:
     for file in (recorded / "cells").glob("*.json"):
-        assert (tmp_path / "cells" / file.name).read_text() == file.read_text()
-
-
-def test_a_recording_replaces_what_was_there_and_counts_no_seconds(recorded: Path) -> None:
-    folder = recorded
-    stale = folder / "cells" / "gone.json"
-    stale.write_text("{}")
-    record_reference(CELLS, folder=folder, threads=(1, 2))
-    assert not stale.exists()
-    for record in Store(folder).records():
+        record = json.loads(file.read_text())
+        sorted_text = json.dumps(record, sort_keys=True, indent=1, ensure_ascii=False)
+        assert file.read_text() == sorted_text + "\n"
         assert {"environment", "definition", "rows"} <= set(record)
         assert "seconds" not in record
-        assert all(
-            float(f"{v:.6g}") == v for row in record["rows"] for v in row["metrics"].values()
-        )
+        for row in record["rows"]:
+            assert all(float(f"{value:.6g}") == value for value in row["metrics"].values())
 
 
 def test_a_changed_number_is_one_line_that_names_it(
@@ -179,7 +179,7 @@ def test_weights_are_rounded_otherwise_for_a_while() -> None:
     old = weight.clone()
     with rounded_otherwise(model, 1):
         assert not torch.equal(weight, old)
-        torch.testing.assert_close(weight, old, rtol=2.4e-7, atol=0)
+        torch.testing.assert_close(weight, old, rtol=5e-7, atol=0)
     del model.weight_hash
     assert model.weight_hash == before
 
@@ -187,9 +187,8 @@ def test_weights_are_rounded_otherwise_for_a_while() -> None:
 def test_the_command_ends_with_1_for_a_difference_and_2_for_a_mistake(
     changed: Callable[[str, Change], Path], recorded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "benchmarks.check.check_folder.__kwdefaults__", {"only": None, "reference": recorded}
-    )
+    compare = partial(check_folder, reference=recorded)
+    monkeypatch.setattr("benchmarks.check.check_folder", compare)
     folder = changed("acdc", lambda record: record["notes"].update(tested=7))
     result = CliRunner().invoke(main, ["check", str(folder)])
     assert result.exit_code == 1
@@ -200,10 +199,3 @@ def test_the_command_ends_with_1_for_a_difference_and_2_for_a_mistake(
     assert result.stdout == "Compared 5 reference cells; differences: 0\n"
     result = CliRunner().invoke(main, ["check", str(folder), "--record"])
     assert result.exit_code == 2 and "leave DIR and --only out" in result.stderr
-
-
-def test_a_record_is_text_of_sorted_keys(recorded: Path) -> None:
-    for file in (recorded / "cells").glob("*.json"):
-        text = file.read_text()
-        record = json.loads(text)
-        assert text == json.dumps(record, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
