@@ -28,7 +28,7 @@ def metrics(found: list[Difference], task: str = "ioi-t1 (interchange ablation)"
 
 
 def scores_of(names: set[str]) -> set[str]:
-    return {name.partition(" of a")[0] for name in names if "->" in name}
+    return {name.partition(" of ")[0] for name in names if "->" in name}
 
 
 def of_stored_circuits(names: set[str], metric: str) -> set[str]:
