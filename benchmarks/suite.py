@@ -1,9 +1,9 @@
 """A suite: a grid of cells in one TOML file, checked as a whole before anything runs.
 
 A list is an axis of the grid, for a method's settings, `model`, `seeds` and the graph's options
-alike. `[task.NAME]` gives sizes; in a [[method]] entry `seeds` and `tasks` override the suite's,
-and `[method.task.NAME]` overrides settings on one task. A task that owns its model ignores `model`,
-which is the bundled one where none is named.
+alike. `[task.NAME]` gives sizes; in a [[method]] entry `seeds`, `tasks` and `ablation` override the
+suite's, and `[method.task.NAME]` overrides settings on one task. A task that owns its model ignores
+`model`, which is the bundled one where none is named.
 """
 
 import itertools
@@ -27,7 +27,7 @@ _KEYS = (
     *("name", "description", "model", "tasks", "seeds", "ablation", "dtype", "sparsities"),
     *("task", "method", *_GRAPH),
 )
-_METHOD_KEYS = ("name", "seeds", "tasks", "task")
+_METHOD_KEYS = ("name", "seeds", "tasks", "ablation", "task")
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,13 @@ class _Parser:
             where = f"[[method]] number {position}"
             own_tasks = self._tasks(entry["tasks"], where) if "tasks" in entry else tasks
             own_seeds = self._seeds(entry["seeds"], where) if "seeds" in entry else seeds
+            own_ablations = ablations
+            if "ablation" in entry:
+                own_ablations = self._choices("ablation", ABLATIONS, None, entry)
             for task, settings in self._settings(entry, where, own_tasks):
                 owns_model = hasattr(self.builders[task], "load_model")
                 for model, ablation, dtype, seed in itertools.product(
-                    [None] if owns_model else models, ablations, dtypes, own_seeds
+                    [None] if owns_model else models, own_ablations, dtypes, own_seeds
                 ):
                     bench = _bench(
                         task,
@@ -226,11 +229,18 @@ class _Parser:
             sizes[task] = Sizes(**{kind: table.get(kind) for kind in kinds})
         return sizes
 
-    def _choices(self, key: str, known: tuple[str, ...], default: Any) -> list[Any]:
-        """One of `known`, or an axis of them."""
-        if key not in self.table:
+    def _choices(
+        self,
+        key: str,
+        known: tuple[str, ...],
+        default: Any,
+        entry: Mapping[str, Any] | None = None,
+    ) -> list[Any]:
+        """One of `known`, or an axis of them; in the suite's own table if no entry is given."""
+        table = self.table if entry is None else entry
+        if key not in table:
             return [default]
-        choices = self._axis(self.table[key], key, "values")
+        choices = self._axis(table[key], key, "values")
         bad = [choice for choice in choices if choice not in known]
         self.problems += [unknown(key, str(choice), known) for choice in bad]
         return choices
