@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from benchmarks.cell import BUNDLED, Bench, Cell, ModelOptions
+from benchmarks.cell import BUNDLED, Bench, ModelOptions
 from edgewise import MaskedTransformer, Task
 from tasks import find_task
 from tasks.bundled import FOLDER
@@ -53,25 +53,21 @@ class Loader:
         return self._task[1]
 
 
-def identify(cells: Iterable[Cell], loader: Loader) -> list[Cell]:
-    """The cells, bench by bench, with the hash of their models' weights.
+def identify(benches: Iterable[Bench], loader: Loader) -> dict[Bench, Bench]:
+    """The benches, each with the hash of its model's weights.
 
     Raises ValueError if a model cannot be loaded, or a task of the user's own does not suit it.
     """
-    groups: dict[Bench, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(cell.bench, []).append(cell)
     weights: dict[Any, str] = {}
-    identified: list[Cell] = []
-    for bench, group in groups.items():
+    known: dict[Bench, Bench] = {}
+    for bench in dict.fromkeys(benches):
         key = (bench.model or bench.task, bench.dtype)
         if key not in weights:
             weights[key] = loader.model(bench).weight_hash
-        known = replace(bench, weights=weights[key])
-        if known.data is not None:
-            loader.task(known)
-        identified += [replace(cell, bench=known) for cell in group]
-    return identified
+        known[bench] = replace(bench, weights=weights[key])
+        if bench.data is not None:
+            loader.task(known[bench])
+    return known
 
 
 def _load(options: ModelOptions, dtype: torch.dtype, device: torch.device) -> MaskedTransformer:

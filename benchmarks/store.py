@@ -4,6 +4,7 @@
     DIR/cells/NAME.safetensors             the circuit or the scores that were found
     DIR/cells/NAME.prompts.safetensors     every metric, [row, prompt]
     DIR/matched/NAME.json, .prompts...     the same scores, cut to other methods' numbers of edges
+    DIR/searches/NAME.json                 the trials of a search, each a cell, and the nearest
     DIR/checkpoints/NAME.safetensors       an unfinished discovery
 
 A cell is finished when its JSON is there, which is written last. NAME ends in a hash of what
@@ -39,7 +40,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.cells, self.matched = folder / "cells", folder / "matched"
-        self.checkpoints = folder / "checkpoints"
+        self.searches, self.checkpoints = folder / "searches", folder / "checkpoints"
 
     def prepare(self) -> None:
         """Make the folder and clear what killed runs left behind.
@@ -47,7 +48,7 @@ class Store:
         Raises ValueError if it cannot be written or holds results of a newer version.
         """
         try:
-            for folder in (self.cells, self.matched, self.checkpoints):
+            for folder in (self.cells, self.matched, self.searches, self.checkpoints):
                 folder.mkdir(parents=True, exist_ok=True)
                 write_atomically(folder / "probe", lambda path: path.write_text(""))
                 (folder / "probe").unlink()
@@ -68,6 +69,13 @@ class Store:
     def record(self, name: str) -> Record | None:
         path = self.cells / f"{name}.json"
         return _read(path) if path.exists() else None
+
+    def write_search(self, record: Record) -> None:
+        _write_json(self.searches / f"{record['name']}.json", record)
+
+    def search_records(self) -> list[Record]:
+        """Every finished search, by name."""
+        return [_read(path) for path in sorted(self.searches.glob("*.json"))]
 
     def is_done(self, name: str) -> bool:
         """Whether a cell need not be run again: a failed one does."""
