@@ -246,7 +246,7 @@ def test_the_table_says_what_was_tried_and_where_nothing_was_close_enough(folder
     report(folder)
     acdc = [line for line in table(folder) if line["method"] == "ACDC"]
     assert [line["within_tolerance"] for line in acdc] == ["True", "False"]
-    assert acdc[0]["tried"].startswith("threshold: sparsity; 0.1: 0.8")
+    assert acdc[0]["tried"].startswith("threshold: sparsity; 0.1: 0.9")
     text = (folder / "tables" / "examples.md").read_text()
     assert "2, none within 0.1 points" in text
     assert "7 training" not in text and "200 training and 12 test prompts" in text
