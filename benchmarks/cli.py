@@ -85,7 +85,13 @@ def run(
     loaded = load_suite(suite, only=only)
     folder = out or Path("runs") / loaded.name
     options = Options(device_of(device), jobs, checkpoint_every)
-    outcomes = run(loaded.cells, folder, options, loaded.searches)
+    outcomes = run(
+        loaded.cells,
+        folder,
+        options,
+        searches=loaded.searches,
+        crossings=loaded.crossings,
+    )
     skipped = sum(outcome.status == SKIPPED for outcome in outcomes)
     searches = f" and {len(loaded.searches)} searches" if loaded.searches else ""
     click.echo(

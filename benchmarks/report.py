@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks import tables
 from benchmarks.consistency import consistency, consistency_figure, repeats, show_consistency
+from benchmarks.cross_table import cross_table, show_cross_table
 from benchmarks.examples import examples, show_examples
 from benchmarks.figures import faithfulness_figure, metrics_figure
 from benchmarks.results import Panel, load_panels
@@ -36,6 +37,11 @@ _EXAMPLES = (
     "forward-equivalents are those of its discovery alone. In brackets: 95 % bootstrap interval "
     "over the test prompts; of random circuits, the least and the greatest of all draws."
 )
+_CROSSED = (
+    "The circuits of two tasks on the test prompts of both. `of the first`: the share of the first "
+    "circuit's edges; `overlap`: edges in both circuits over edges in either. In brackets: 95 % "
+    "bootstrap interval over the test prompts."
+)
 _CONSISTENCY = (
     "Circuits that one setting found with different seeds: means, in brackets the least and the "
     "greatest. Overlap of two circuits: edges in both over edges in either; `chance` is that "
@@ -52,16 +58,18 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
     panels, failed = load_panels(folder)
     captions = [panel.caption for panel in panels]
     costs = tables.runtime(panels)
-    found, recovered = tables.faithfulness(panels), tables.recovery(panels)
+    found, recovery = tables.faithfulness(panels), tables.recovery(panels)
     missing = tables.without_results(failed)
     scaling = examples(panels, Store(folder).search_records())
+    crossed = cross_table(panels, Store(folder).crossed_records())
     repeated = repeats(panels, folder)
     alike = consistency(repeated)
     target = folder / "tables"
     written: list[Path] = []
     for name, numbers, shown, caption in (
         ("faithfulness", found, tables.show_faithfulness(found), _FAITHFULNESS),
-        ("recovery", recovered, tables.show_recovery(recovered), _RECOVERY),
+        ("recovery", recovery, tables.show_recovery(recovery), _RECOVERY),
+        ("crossed", crossed, show_cross_table(crossed), _CROSSED),
         ("consistency", alike, show_consistency(alike), _CONSISTENCY),
         ("examples", scaling, show_examples(scaling), _EXAMPLES + _sources(scaling)),
         ("runtime", costs, tables.show_runtime(costs), _RUNTIME + _sources(costs)),
@@ -86,7 +94,10 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
         if figure is not None:
             written += [save(figure, folder / "figures" / f"{name}.{k}") for k in ("png", "svg")]
     brief = tables.show_faithfulness(found, brief=True)
-    main = [brief, tables.show_recovery(recovered), show_examples(scaling), missing]
+    main = [
+        *(brief, tables.show_recovery(recovery), show_examples(scaling)),
+        *(show_cross_table(crossed), missing),
+    ]
     return [tables.aligned(lines, "simple") for lines in main if lines], written
 
 

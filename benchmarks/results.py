@@ -13,6 +13,8 @@ from statistics import fmean
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from benchmarks.intervals import bootstrap_interval
 from benchmarks.settings import allowed
@@ -129,6 +131,13 @@ def load_panels(folder: Path) -> tuple[list[Panel], list[Record]]:
     return panels, [record for record in records if record["status"] != FINISHED]
 
 
+def estimates_of(values: Float[Tensor, "row prompt"]) -> list[Estimate]:
+    """Mean and interval of each row."""
+    low, high = (end.tolist() for end in bootstrap_interval(values.numpy()))
+    means = values.double().mean(1).tolist()
+    return [Estimate(*ends) for ends in zip(means, low, high, strict=True)]
+
+
 def knob(method: str) -> str | None:
     """The setting that moves a method's circuits along the sparsity axis."""
     if method not in METHODS:
@@ -216,9 +225,7 @@ def _rows(record: Record, store: Store, setting: str, variant: str) -> list[Row]
     for metric, values in store.prompts(record["name"]).items():
         if matched:
             values = torch.cat([values, matched_prompts[metric]])
-        low, high = (end.tolist() for end in bootstrap_interval(values.numpy()))
-        means = values.double().mean(1).tolist()
-        estimates[metric] = [Estimate(*ends) for ends in zip(means, low, high, strict=True)]
+        estimates[metric] = estimates_of(values)
     return [
         Row(
             cell=record["name"],

@@ -1,8 +1,9 @@
 """Run cells: what is finished is skipped, what fails is recorded, what was killed goes on.
 
 Cells run bench by bench, then the bench's searches; when they are done, its rankings are cut to the
-sizes of its circuits. With several jobs, each cell and each search has a process of its own; its
-seconds are then not those of a quiet machine, and its record says how many jobs there were.
+sizes of its circuits. Circuits of two tasks are crossed at the end. With several jobs, each cell
+and each search has a process of its own; its seconds are then not those of a quiet machine, and its
+record says how many jobs there were.
 """
 
 import traceback
@@ -16,6 +17,7 @@ import torch
 
 from benchmarks import environment
 from benchmarks.cell import Bench, Cell
+from benchmarks.crossing import Crossing, cross
 from benchmarks.execute import execute
 from benchmarks.loading import Loader, identify
 from benchmarks.matching import match
@@ -26,7 +28,7 @@ from edgewise.progress import track
 
 SKIPPED = "skipped"
 
-Item = Cell | Search | Bench
+Item = Cell | Search | Bench | Crossing
 """What there is to do; a bench stands for its matching stage."""
 
 
@@ -41,7 +43,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell, of a search, or of a bench's matching stage."""
+    """What became of an item."""
 
     name: str
     status: str
@@ -49,28 +51,35 @@ class Outcome:
 
 
 def run(
-    cells: Sequence[Cell], folder: Path, options: Options, searches: Sequence[Search] = ()
+    cells: Sequence[Cell],
+    folder: Path,
+    options: Options,
+    *,
+    searches: Sequence[Search] = (),
+    crossings: Sequence[Crossing] = (),
 ) -> list[Outcome]:
     """Run all that is not finished in `folder`, then match rankings with circuits.
 
-    Gives what became of every cell, every search and every bench's matching stage; skipped cells
-    come first. Raises ValueError if the folder cannot be used or a model cannot be loaded, before
+    Gives what became of every cell, search, bench's matching stage and crossing; skipped cells come
+    first. Raises ValueError if the folder cannot be used or a model cannot be loaded, before
     any cell runs.
     """
     store, loader = Store(folder), Loader(options.device)
     store.prepare()
     known = identify([*(c.bench for c in cells), *(s.cell.bench for s in searches)], loader)
-    cells = [replace(cell, bench=known[cell.bench]) for cell in cells]
-    searches = [
-        replace(search, cell=replace(search.cell, bench=known[search.cell.bench]))
-        for search in searches
-    ]
+
+    def identified(cell: Cell) -> Cell:
+        return replace(cell, bench=known[cell.bench])
+
+    cells = list(map(identified, cells))
+    searches = [replace(search, cell=identified(search.cell)) for search in searches]
     done = {cell.name for cell in cells if store.is_done(cell.name)}
     work: list[Item] = []
     for bench in known.values():
         work += [cell for cell in cells if cell.bench == bench and cell.name not in done]
         work += [search for search in searches if search.cell.bench == bench]
         work.append(bench)
+    work += [Crossing(identified(pair.first), identified(pair.second)) for pair in crossings]
     skipped = [Outcome(cell.name, SKIPPED) for cell in cells if cell.name in done]
     if options.jobs > 1:
         return skipped + _in_processes(work, store, options)
@@ -78,10 +87,10 @@ def run(
 
 
 def _in_processes(work: Iterable[Item], store: Store, options: Options) -> list[Outcome]:
-    """Every cell and search in a process of its own, `jobs` at a time; then the matching stages."""
+    """Every item in a process of its own, `jobs` at a time; cells and searches come first."""
     work = list(work)
     outcomes: list[Outcome] = []
-    for kinds in ((Cell, Search), (Bench,)):
+    for kinds in ((Cell, Search), (Bench, Crossing)):
         with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
             waiting = {
                 pool.submit(_process, item, store.folder, options): item
@@ -99,13 +108,15 @@ def _process(item: Item, folder: Path, options: Options) -> Outcome:
 
 
 def _do(item: Item, store: Store, loader: Loader, options: Options) -> Outcome:
-    """Run a cell or a search, or match a bench; an error ends this item alone."""
+    """Run, search, match or cross; an error ends this item alone."""
     name = item.name if isinstance(item, Cell) else item.label
     try:
         if isinstance(item, Cell):
             return _run_cell(item, store, loader, options)
         if isinstance(item, Search):
             search(item, store, lambda trial: _do(trial, store, loader, options).message)
+        elif isinstance(item, Crossing):
+            cross(item, store, loader)
         else:
             name += f", seed {item.seed}: matching"
             match(item, store, loader)

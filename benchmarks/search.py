@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from benchmarks.cell import Cell
-from benchmarks.store import FINISHED, SCHEMA, Record, Store
+from benchmarks.store import SCHEMA, Record, Store
 
 DIGITS = 5
 """Of a trial's setting."""
@@ -104,7 +104,7 @@ def search(sought: Search, store: Store, run_cell: Callable[[Cell], str]) -> Rec
         cell = sought.trial(value)
         error = "" if store.is_done(cell.name) else run_cell(cell)
         record = store.record(cell.name)
-        if record is None or record["status"] != FINISHED:
+        if record is None or not store.is_finished(cell.name):
             raise RuntimeError(f"{sought.setting}={value:g}: {error or 'no result'}")
         if record["kind"] != "circuit":
             raise RuntimeError(f"{cell.method} ranks edges: it is cut to size, not searched")

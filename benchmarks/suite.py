@@ -6,7 +6,8 @@ override the suite's, and `[method.task.NAME]` overrides settings on one task. A
 model ignores `model`, which is the bundled one where none is named.
 
 `[search]` names a sparsity that every method is to be compared at: in a [[method]] entry
-`search = { SETTING = [low, high] }` has the setting searched for.
+`search = { SETTING = [low, high] }` has the setting searched for. `cross` names two tasks whose
+circuits are evaluated on the prompts of both.
 """
 
 import itertools
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cell import BUNDLED, DTYPES, SPARSITIES, Bench, Cell, ModelOptions
+from benchmarks.crossing import Crossing, crossings_of
 from benchmarks.search import Search
 from benchmarks.settings import convert, grid, resolve, unknown
 from edgewise.graph import ABLATIONS
@@ -29,7 +31,7 @@ SUITES = Path(__file__).parent / "suites"
 _GRAPH = {"embeddings": ("separate", "joint"), "kv_heads": ("query", "key-value")}
 _KEYS = (
     *("name", "description", "model", "tasks", "seeds", "ablation", "dtype", "sparsities"),
-    *("task", "method", "search", *_GRAPH),
+    *("task", "method", "search", "cross", *_GRAPH),
 )
 _METHOD_KEYS = ("name", "seeds", "tasks", "task", "train", "search")
 
@@ -42,6 +44,7 @@ class Suite:
     description: str
     cells: tuple[Cell, ...]
     searches: tuple[Search, ...] = ()
+    crossings: tuple[Crossing, ...] = ()
 
 
 class SuiteError(ValueError):
@@ -78,7 +81,8 @@ def load_suite(name_or_file: str, *, only: str | None = None) -> Suite:
     searches = tuple(search for search in suite.searches if search.cell.method == only)
     if not cells and not searches:
         raise ValueError(f"{path.name}: no cell of method {only!r}")
-    return replace(suite, cells=cells, searches=searches)
+    crossings = tuple(crossing for crossing in suite.crossings if crossing.first.method == only)
+    return replace(suite, cells=cells, searches=searches, crossings=crossings)
 
 
 def parse_suite(text: str, source: str) -> Suite:
@@ -89,9 +93,11 @@ def parse_suite(text: str, source: str) -> Suite:
         raise SuiteError(source, [f"not valid TOML: {error}"]) from None
     parser = _Parser(table)
     cells, searches = parser.work()
+    crossings = parser.crossings(cells)
     if parser.problems:
         raise SuiteError(source, parser.problems)
-    return Suite(table["name"], table.get("description", ""), tuple(cells), tuple(searches))
+    work = tuple(cells), tuple(searches), tuple(crossings)
+    return Suite(table["name"], table.get("description", ""), *work)
 
 
 class _Parser:
@@ -155,6 +161,16 @@ class _Parser:
                     else:
                         searches.append(Search(cell, *interval, **goal))
         return list(cells.values()), searches
+
+    def crossings(self, cells: Sequence[Cell]) -> list[Crossing]:
+        """Those of the two tasks named, if any are."""
+        if "cross" not in self.table:
+            return []
+        names = self._tasks(self.table["cross"], "cross")
+        if len(names) != 2:
+            self.problems.append(f"cross is {self.table['cross']!r}; expected two tasks")
+            return []
+        return crossings_of(cells, *names)
 
     def _settings(
         self, entry: Mapping[str, Any], where: str, tasks: list[str]

@@ -66,7 +66,7 @@ def suite(text: str = SUITE) -> Suite:
 
 def run_suite(folder: Path, text: str = SUITE) -> dict[str, str]:
     mine = suite(text)
-    outcomes = run(mine.cells, folder, Options(default_device()), mine.searches)
+    outcomes = run(mine.cells, folder, Options(default_device()), searches=mine.searches)
     return {outcome.name: outcome.status for outcome in outcomes}
 
 
