@@ -9,6 +9,8 @@ from benchmarks.consistency import consistency, consistency_figure, repeats, sho
 from benchmarks.cross_table import cross_table, show_cross_table
 from benchmarks.examples import examples, show_examples
 from benchmarks.figures import faithfulness_figure, metrics_figure
+from benchmarks.recovered import recovered
+from benchmarks.recovery_figure import recoveries, recovery_figure
 from benchmarks.results import Panel, load_panels
 from benchmarks.store import Store, write_atomically
 from benchmarks.style import save
@@ -29,6 +31,10 @@ _RUNTIME = (
 _RECOVERY = (
     "Found circuits against the nearest true one; `exact` counts runs and, of random circuits, "
     "draws; other columns are means over them. Rankings are cut to a true circuit's size."
+)
+_RECOVERED = (
+    "Each method's circuit nearest to a true one, of all its settings, seeds and draws: chosen by "
+    "the truth. Rankings are cut to a true circuit's size."
 )
 _EXAMPLES = (
     "Every method at one sparsity, for each number of training examples. Rankings are cut at it: "
@@ -60,6 +66,7 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
     costs = tables.runtime(panels)
     found, recovery = tables.faithfulness(panels), tables.recovery(panels)
     missing = tables.without_results(failed)
+    best = recovered(panels)
     scaling = examples(panels, Store(folder).search_records())
     crossed = cross_table(panels, Store(folder).crossed_records())
     repeated = repeats(panels, folder)
@@ -71,6 +78,7 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
         ("recovery", recovery, tables.show_recovery(recovery), _RECOVERY),
         ("crossed", crossed, show_cross_table(crossed), _CROSSED),
         ("consistency", alike, show_consistency(alike), _CONSISTENCY),
+        ("recovered", best, best, _RECOVERED),
         ("examples", scaling, show_examples(scaling), _EXAMPLES + _sources(scaling)),
         ("runtime", costs, tables.show_runtime(costs), _RUNTIME + _sources(costs)),
         ("without_results", missing, missing, _WITHOUT_RESULTS),
@@ -90,12 +98,14 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
         "agreement": metrics_figure(panels, _AGREEMENT),
         "consistency": consistency_figure(repeated) if repeated else None,
     }
+    for one in recoveries(panels, Store(folder)):
+        figures[f"recovered-{one.panel.task}"] = recovery_figure(one)
     for name, figure in figures.items():
         if figure is not None:
             written += [save(figure, folder / "figures" / f"{name}.{k}") for k in ("png", "svg")]
     brief = tables.show_faithfulness(found, brief=True)
     main = [
-        *(brief, tables.show_recovery(recovery), show_examples(scaling)),
+        *(brief, tables.show_recovery(recovery), best, show_examples(scaling)),
         *(show_cross_table(crossed), missing),
     ]
     return [tables.aligned(lines, "simple") for lines in main if lines], written
