@@ -86,10 +86,17 @@ def run(
     loaded = load_suite(suite, only=only)
     folder = out or Path("runs") / loaded.name
     options = Options(device_of(device), jobs, checkpoint_every)
-    outcomes = run(loaded.cells, folder, options)
+    outcomes = run(
+        loaded.cells,
+        folder,
+        options,
+        searches=loaded.searches,
+        crossings=loaded.crossings,
+    )
     skipped = sum(outcome.status == SKIPPED for outcome in outcomes)
+    searches = f" and {len(loaded.searches)} searches" if loaded.searches else ""
     click.echo(
-        f"{loaded.name}: {len(loaded.cells)} cells in {folder / 'cells'}, "
+        f"{loaded.name}: {len(loaded.cells)} cells{searches} in {folder / 'cells'}, "
         f"{skipped} of them from an earlier run"
     )
     click.echo(f"Tables and figures: edgewise report {folder}")
