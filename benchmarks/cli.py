@@ -81,11 +81,14 @@ def run(
     from benchmarks.environment import device_of
     from benchmarks.run import SKIPPED, Options, run
     from benchmarks.suite import load_suite
+    from edgewise.parallel import process_group, rank
 
     loaded = load_suite(suite, only=only)
     folder = out or Path("runs") / loaded.name
-    options = Options(device_of(device), jobs, checkpoint_every)
-    outcomes = run(loaded.cells, folder, options)
+    with process_group(device_of(device)) as own:
+        outcomes = run(loaded.cells, folder, Options(own, jobs, checkpoint_every))
+        if rank() > 0:
+            return
     skipped = sum(outcome.status == SKIPPED for outcome in outcomes)
     click.echo(
         f"{loaded.name}: {len(loaded.cells)} cells in {folder / 'cells'}, "
@@ -124,9 +127,13 @@ def discover(
     from benchmarks.store import Store
     from benchmarks.suite import single_cell
     from benchmarks.tables import show_record
+    from edgewise.parallel import process_group, rank
 
     cell = single_cell(method, task, model=model, seed=seed, given=parse_assignments(assignments))
-    outcomes = run([cell], out, Options(device_of(device)))
+    with process_group(device_of(device)) as own:
+        outcomes = run([cell], out, Options(own))
+        if rank() > 0:
+            return
     store = Store(out)
     name = outcomes[0].name
     record = store.record(name)
@@ -184,3 +191,7 @@ def _end(outcomes: "list[Outcome]") -> None:
         click.echo(f"{outcome.status}: {outcome.name}: {outcome.message}", err=True)
     if any(outcome.status == "failed" for outcome in bad):
         raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

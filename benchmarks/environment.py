@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from edgewise import parallel
+
 _PACKAGES = ("edgewise", "numpy", "safetensors", "torch", "transformers", "tracr-pypi")
 
 
@@ -29,10 +31,11 @@ def device_of(name: str | None) -> torch.device:
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """Device, packages and commit, for a cell's record."""
+    """Device, processes that share a discovery, packages and commit, for a cell's record."""
     return {
         "device": device.type,
         "device_name": _device_name(device),
+        "processes": parallel.size(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "packages": _packages(),

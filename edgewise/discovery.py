@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from edgewise import parallel
 from edgewise.transformer import MaskedTransformer
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -85,7 +86,8 @@ class Checkpoint:
     """One safetensors file, replaced whole, from which an interrupted discovery goes on.
 
     The meter's readings travel with it, so that time and work between a checkpoint and a kill,
-    which are done again, are counted once.
+    which are done again, are counted once. Of several ranks the first reads and writes, and all go
+    on from its state, its readings included.
     """
 
     def __init__(self, path: Path, meter: Meter, *, every_seconds: float = 60.0) -> None:
@@ -94,16 +96,22 @@ class Checkpoint:
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The tensors and the state last saved, or None; the meter goes on from its readings."""
+        saved = parallel.from_first(self._read)
+        if saved is None:
+            return None
+        tensors, header = saved
+        self._meter.restore(header["meter"])
+        return tensors, header["state"]
+
+    def _read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         if not self.path.exists():
             return None
         with safe_open(self.path, framework="pt") as file:
             header = json.loads(file.metadata()["edgewise"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        self._meter.restore(header["meter"])
-        return tensors, header["state"]
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
 
     def due(self) -> bool:
-        return time.monotonic() - self._last >= self._every
+        return parallel.rank() == 0 and time.monotonic() - self._last >= self._every
 
     def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         header = json.dumps({"state": dict(state), "meter": self._meter.state()})
