@@ -40,6 +40,15 @@ def _verb(command: Callable[..., Any]) -> Callable[..., Any]:
     return quiet
 
 
+class _Jobs(click.ParamType):
+    """A number of jobs, or `ray`."""
+
+    name = "N|ray"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return value if value == "ray" else click.IntRange(min=1).convert(value, param, ctx)
+
+
 _device = click.option(
     "--device", metavar="D", help="cpu, cuda, ...; default: the accelerator, if there is one."
 )
@@ -56,7 +65,17 @@ def main() -> None:
 @click.option("--out", type=Path, metavar="DIR", help="Results folder; default: runs/NAME.")
 @click.option("--only", metavar="METHOD", help="Run the cells of one method.")
 @_device
-@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Cells run at a time.")
+@click.option(
+    "--jobs",
+    type=_Jobs(),
+    default=1,
+    help="Cells run at a time; ray: one in each GPU or CPU slot of a Ray cluster.",
+)
+@click.option(
+    "--ray-address",
+    metavar="HOST:PORT",
+    help="A running Ray cluster; default: RAY_ADDRESS, or one on this machine for this run.",
+)
 @click.option(
     "--checkpoint-every",
     type=click.FloatRange(min=0),
@@ -70,7 +89,8 @@ def run(
     out: Path | None,
     only: str | None,
     device: str | None,
-    jobs: int,
+    jobs: Any,
+    ray_address: str | None,
     checkpoint_every: float,
 ) -> None:
     """Run the cells of SUITE, a name or a TOML file.
@@ -78,6 +98,7 @@ def run(
     Finished cells are skipped and a killed run goes on where it stopped, so the same command can be
     given again at any time.
     """
+    from benchmarks.backends import ray_cluster
     from benchmarks.environment import device_of
     from benchmarks.run import SKIPPED, Options, run
     from benchmarks.suite import load_suite
@@ -85,10 +106,18 @@ def run(
 
     loaded = load_suite(suite, only=only)
     folder = out or Path("runs") / loaded.name
-    with process_group(device_of(device)) as own:
-        outcomes = run(loaded.cells, folder, Options(own, jobs, checkpoint_every))
-        if rank() > 0:
-            return
+    if jobs == "ray":
+        elsewhere = device_of(device, here=False)
+        with ray_cluster(ray_address, gpu=elsewhere.type != "cpu") as cluster:
+            options = Options(elsewhere, checkpoint_seconds=checkpoint_every)
+            outcomes = run(loaded.cells, folder, options, cluster)
+    elif ray_address is not None:
+        raise ValueError(f"--ray-address {ray_address} with --jobs {jobs}; expected --jobs ray")
+    else:
+        with process_group(device_of(device)) as own:
+            outcomes = run(loaded.cells, folder, Options(own, jobs, checkpoint_every))
+            if rank() > 0:
+                return
     skipped = sum(outcome.status == SKIPPED for outcome in outcomes)
     click.echo(
         f"{loaded.name}: {len(loaded.cells)} cells in {folder / 'cells'}, "
