@@ -53,6 +53,12 @@ _device = click.option(
     "--device", metavar="D", help="cpu, cuda, ...; default: the accelerator, if there is one."
 )
 
+_device_map = click.option(
+    "--device-map",
+    metavar="MAP",
+    help="Spread a large model's layers over the devices here: auto, balanced_low_0, ...",
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="edgewise")
@@ -65,6 +71,7 @@ def main() -> None:
 @click.option("--out", type=Path, metavar="DIR", help="Results folder; default: runs/NAME.")
 @click.option("--only", metavar="METHOD", help="Run the cells of one method.")
 @_device
+@_device_map
 @click.option(
     "--jobs",
     type=_Jobs(),
@@ -89,6 +96,7 @@ def run(
     out: Path | None,
     only: str | None,
     device: str | None,
+    device_map: str | None,
     jobs: Any,
     ray_address: str | None,
     checkpoint_every: float,
@@ -109,13 +117,14 @@ def run(
     if jobs == "ray":
         elsewhere = device_of(device, here=False)
         with ray_cluster(ray_address, gpu=elsewhere.type != "cpu") as cluster:
-            options = Options(elsewhere, checkpoint_seconds=checkpoint_every)
+            options = Options(elsewhere, 1, checkpoint_every, device_map)
             outcomes = run(loaded.cells, folder, options, cluster)
     elif ray_address is not None:
         raise ValueError(f"--ray-address {ray_address} with --jobs {jobs}; expected --jobs ray")
     else:
         with process_group(device_of(device)) as own:
-            outcomes = run(loaded.cells, folder, Options(own, jobs, checkpoint_every))
+            options = Options(own, jobs, checkpoint_every, device_map)
+            outcomes = run(loaded.cells, folder, options)
             if rank() > 0:
                 return
     skipped = sum(outcome.status == SKIPPED for outcome in outcomes)
@@ -139,6 +148,7 @@ def run(
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of prompts and method.")
 @click.option("--out", type=Path, default=Path("runs/discover"), metavar="DIR", help="Results.")
 @_device
+@_device_map
 @_verb
 def discover(
     method: str,
@@ -148,6 +158,7 @@ def discover(
     seed: int,
     out: Path,
     device: str | None,
+    device_map: str | None,
 ) -> None:
     """Run one cell, its settings as in a suite, and print what it found."""
     from benchmarks.environment import device_of
@@ -160,7 +171,7 @@ def discover(
 
     cell = single_cell(method, task, model=model, seed=seed, given=parse_assignments(assignments))
     with process_group(device_of(device)) as own:
-        outcomes = run([cell], out, Options(own))
+        outcomes = run([cell], out, Options(own, device_map=device_map))
         if rank() > 0:
             return
     store = Store(out)

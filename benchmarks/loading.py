@@ -17,8 +17,8 @@ from tasks.bundled import FOLDER
 class Loader:
     """Gives a bench's model and task. The last ones stay loaded: cells come bench by bench."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, device: torch.device, device_map: str | None = None) -> None:
+        self._device, self._device_map = device, device_map
         self._model: tuple[Any, MaskedTransformer] | None = None
         self._task: tuple[Bench, Task] | None = None
 
@@ -32,7 +32,7 @@ class Loader:
                 owner: Any = find_task(bench.task)
                 model = owner.load_model(dtype=dtype, device=self._device)
             else:
-                model = _load(bench.model, dtype, self._device)
+                model = _load(bench.model, dtype, self._device, self._device_map)
             self._model = (key, model)
         return self._model[1]
 
@@ -74,7 +74,9 @@ def identify(cells: Iterable[Cell], loader: Loader) -> list[Cell]:
     return identified
 
 
-def _load(options: ModelOptions, dtype: torch.dtype, device: torch.device) -> MaskedTransformer:
+def _load(
+    options: ModelOptions, dtype: torch.dtype, device: torch.device, device_map: str | None
+) -> MaskedTransformer:
     location = _location(options.id)
     try:
         return MaskedTransformer.from_pretrained(
@@ -82,6 +84,7 @@ def _load(options: ModelOptions, dtype: torch.dtype, device: torch.device) -> Ma
             id=options.id,
             dtype=dtype,
             device=device,
+            device_map=device_map,
             embeddings=options.embeddings,
             kv_heads=options.kv_heads,
         )

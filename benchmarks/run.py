@@ -36,6 +36,12 @@ class Options:
     device: torch.device
     jobs: int = 1
     checkpoint_seconds: float = 60.0
+    device_map: str | None = None
+    """Of models larger than one device, as Hugging Face knows it; a task's own model is not."""
+
+    @property
+    def loader(self) -> Loader:
+        return Loader(self.device, self.device_map)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def run(
     if backend is not None and parallel.size() > 1:
         raise ValueError(f"{backend.jobs} jobs under torchrun; expected 1: it shares each cell out")
     # Where others run the cells, the device may be theirs alone.
-    store, loader = Store(folder), Loader(torch.device("cpu") if backend else options.device)
+    store, loader = Store(folder), Loader(torch.device("cpu")) if backend else options.loader
     if parallel.rank() == 0:
         store.prepare()
     cells = identify(cells, loader)
@@ -95,7 +101,7 @@ def _spread(
 
 
 def _in_worker(folder: Path, options: Options, item: Cell | Bench) -> Outcome:
-    return _do(item, Store(folder), Loader(options.device), options)
+    return _do(item, Store(folder), options.loader, options)
 
 
 def _do(item: Cell | Bench, store: Store, loader: Loader, options: Options) -> Outcome:

@@ -29,10 +29,14 @@ class Unsupported(ValueError):
 
 
 class Meter:
-    """Seconds, matrix-product operations and peak memory of one discovery, over all its parts."""
+    """Seconds, matrix-product operations and peak memory of one discovery, over all its parts.
+
+    Of a model spread over several devices, the peaks on all of them are added.
+    """
 
     def __init__(self, model: MaskedTransformer) -> None:
         self._model = model
+        self._devices = {weight.device for weight in model.architecture.weights().values()}
         self._seconds = 0.0
         self._flops = 0
         self._peak_bytes = 0
@@ -43,7 +47,8 @@ class Meter:
     @contextmanager
     def run(self) -> Iterator[None]:
         """Time the block; a checkpoint loaded inside it goes on from its own readings."""
-        self.memory_source = _reset_peak_memory(self._model.device)
+        for device in self._devices:
+            self.memory_source = _reset_peak_memory(device)
         self._flops_before, self._started = self._model.flops, time.perf_counter()
         try:
             yield
@@ -64,7 +69,7 @@ class Meter:
 
     @property
     def peak_bytes(self) -> int:
-        now = 0 if self._started is None else _peak_memory(self._model.device)
+        now = 0 if self._started is None else sum(map(_peak_memory, self._devices))
         return max(self._peak_bytes, now)
 
     def state(self) -> dict[str, Any]:

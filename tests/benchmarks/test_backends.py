@@ -48,9 +48,9 @@ def square_or_die(number: int) -> int:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
 def test_a_worker_that_dies_costs_its_own_item_alone(backend: Backend) -> None:
-    ended = dict(backend.map(square_or_die, range(5)))
+    ended = dict(backend.map(square_or_die, [1, 2, 3]))
     died, raised = ended.pop(2), ended.pop(3)
-    assert ended == {0: 0, 1: 1, 4: 16}
+    assert ended == {1: 1}
     assert isinstance(died, Exception) and not isinstance(died, ValueError)
     assert isinstance(raised, ValueError) and "three" in str(raised)
 
