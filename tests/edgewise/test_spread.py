@@ -17,7 +17,7 @@ from tests.edgewise.places import made_up_devices
 
 FIRST, SECOND = "lazy:0", "lazy:1"
 TINY = Path(__file__).parents[1] / "data" / "tiny-gpt2"
-BUILDS: dict[str, tuple[models.Build, dict[str, str]]] = {
+BUILDS: dict[str, tuple[models.Build, dict[str, Any]]] = {
     "gpt2": (
         models.gpt2,
         {
@@ -43,6 +43,10 @@ BUILDS: dict[str, tuple[models.Build, dict[str, str]]] = {
 }
 
 
+def dispatched(build: models.Build, device_map: dict[str, Any]) -> Any:
+    return accelerate.dispatch_model(build(), device_map)
+
+
 def masked_pass(model: MaskedTransformer) -> list[Tensor]:
     """Logits and the mask's gradient, and the logits of circuits in which heads are left out."""
     clean, corrupted = models.random_tokens(3, 5), models.random_tokens(3, 5, seed=1)
@@ -60,7 +64,7 @@ def test_the_masked_pass_follows_the_layers_from_device_to_device(name: str) -> 
     build, device_map = BUILDS[name]
     expected = masked_pass(MaskedTransformer(build()))
     with made_up_devices():
-        model = MaskedTransformer(accelerate.dispatch_model(build(), device_map))
+        model = MaskedTransformer(dispatched(build, device_map))
         found = masked_pass(model)
         assert {str(weight.device) for weight in model.architecture.weights().values()} == {
             FIRST,
@@ -75,7 +79,7 @@ def test_without_the_moves_the_pass_would_fail() -> None:
     """The made-up devices are as strict as real ones."""
     build, device_map = BUILDS["gpt2"]
     with made_up_devices():
-        model = MaskedTransformer(accelerate.dispatch_model(build(), device_map))
+        model = MaskedTransformer(dispatched(build, device_map))
         assert isinstance(model.architecture, Spread)
         model.architecture = model.architecture._inner
         with pytest.raises(RuntimeError, match=f"over {FIRST} and {SECOND}"):
@@ -84,11 +88,11 @@ def test_without_the_moves_the_pass_would_fail() -> None:
 
 def test_a_layer_on_two_devices_is_an_error() -> None:
     build, device_map = BUILDS["gpt2"]
-    split: dict[str, Any] = {**device_map, "transformer.h.1.attn": FIRST}
+    split = {**device_map, "transformer.h.1.attn": FIRST}
     del split["transformer.h.1"]
     split |= {f"transformer.h.1.{name}": SECOND for name in ("ln_1", "ln_2", "mlp")}
     with made_up_devices():
-        model = accelerate.dispatch_model(build(), split)
+        model = dispatched(build, split)
         with pytest.raises(ValueError, match=r"transformer\.h\.1 lies on lazy:0 and lazy:1"):
             MaskedTransformer(model)
 
