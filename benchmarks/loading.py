@@ -18,8 +18,8 @@ from tasks.tiny_llama import tiny_llama, tiny_tokenizer
 class Loader:
     """Gives a bench's model and task. The last ones stay loaded: cells come bench by bench."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, device: torch.device, device_map: str | None = None) -> None:
+        self._device, self._device_map = device, device_map
         self._model: tuple[Any, MaskedTransformer] | None = None
         self._task: tuple[Bench, Task] | None = None
 
@@ -33,7 +33,7 @@ class Loader:
                 owner: Any = find_task(bench.task)
                 model = owner.load_model(dtype=dtype, device=self._device)
             else:
-                model = _load(bench.model, dtype, self._device)
+                model = _load(bench.model, dtype, self._device, self._device_map)
             self._model = (key, model)
         return self._model[1]
 
@@ -75,7 +75,9 @@ def _tokenizer(id: str) -> Any:
     return tiny_tokenizer() if id == TINY_LLAMA else AutoTokenizer.from_pretrained(_location(id))
 
 
-def _load(options: ModelOptions, dtype: torch.dtype, device: torch.device) -> MaskedTransformer:
+def _load(
+    options: ModelOptions, dtype: torch.dtype, device: torch.device, device_map: str | None
+) -> MaskedTransformer:
     graph: Any = {"embeddings": options.embeddings, "kv_heads": options.kv_heads}
     if options.id == TINY_LLAMA:
         made: Any = tiny_llama()
@@ -83,7 +85,7 @@ def _load(options: ModelOptions, dtype: torch.dtype, device: torch.device) -> Ma
     location = _location(options.id)
     try:
         return MaskedTransformer.from_pretrained(
-            location, id=options.id, dtype=dtype, device=device, **graph
+            location, id=options.id, dtype=dtype, device=device, device_map=device_map, **graph
         )
     except OSError as error:
         where = "is not on disk nor to be downloaded"
