@@ -52,18 +52,17 @@ class Spread:
 def spread(architecture: Any, model: PreTrainedModel) -> Any:
     """The architecture, following the model's weights if they lie on several devices.
 
-    Raises ValueError for weights that a device map has left off every device, and for a layer on
-    more than one.
+    Raises ValueError for single weights that a device map has left off every device, and for a
+    layer on more than one.
     """
+    if len({weight.device for weight in model.parameters()}) == 1:
+        return architecture
     for name, weight in model.named_parameters():
         if weight.device.type == "meta":
             raise ValueError(
                 f"weight {name} is offloaded; expected a device map that puts every layer on a "
                 "device that computes it"
             )
-    homes = {weight.device for weight in model.parameters()}
-    if len(homes) == 1:
-        return architecture
     layers = [
         _device_of(layer, name) for name, layer in model.named_modules() if _is_layer(layer, model)
     ]
