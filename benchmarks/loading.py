@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from benchmarks.cell import BUNDLED, TINY_LLAMA, Bench, ModelOptions
+from benchmarks.cell import BUNDLED, TINY_LLAMA, Bench, Cell, ModelOptions
 from edgewise import MaskedTransformer, Task
 from tasks import find_task
 from tasks.bundled import FOLDER
@@ -72,6 +72,18 @@ def identify(benches: Iterable[Bench], loader: Loader) -> dict[Bench, Bench]:
         if bench.data is not None:
             loader.task(known[bench])
     return known
+
+
+def identify_cells(cells: Iterable[Cell], loader: Loader) -> list[Cell]:
+    """The cells on their identified benches, bench by bench."""
+    cells = list(cells)
+    known = identify((cell.bench for cell in cells), loader)
+    return [
+        replace(cell, bench=known[bench])
+        for bench in known
+        for cell in cells
+        if cell.bench == bench
+    ]
 
 
 def _tokenizer(id: str) -> Any:
