@@ -59,6 +59,11 @@ _device_map = click.option(
     metavar="MAP",
     help="Spread a large model's layers over the devices here: auto, balanced_low_0, ...",
 )
+_recompute = click.option(
+    "--recompute",
+    is_flag=True,
+    help="Run each block again in backward passes: less memory, more operations.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -73,6 +78,7 @@ def main() -> None:
 @click.option("--only", metavar="METHOD", help="Run the cells of one method.")
 @_device
 @_device_map
+@_recompute
 @click.option(
     "--jobs",
     type=_Jobs(),
@@ -98,6 +104,7 @@ def run(
     only: str | None,
     device: str | None,
     device_map: str | None,
+    recompute: bool,
     jobs: Any,
     ray_address: str | None,
     checkpoint_every: float,
@@ -119,13 +126,13 @@ def run(
     if jobs == "ray":
         elsewhere = device_of(device, here=False)
         with ray_cluster(ray_address, gpu=elsewhere.type != "cpu") as cluster:
-            options = Options(elsewhere, 1, checkpoint_every, device_map)
+            options = Options(elsewhere, 1, checkpoint_every, device_map, recompute)
             outcomes = run(loaded.cells, folder, options, cluster, **plan)
     elif ray_address is not None:
         raise ValueError(f"--ray-address {ray_address} with --jobs {jobs}; expected --jobs ray")
     else:
         with process_group(device_of(device)) as own:
-            options = Options(own, jobs, checkpoint_every, device_map)
+            options = Options(own, jobs, checkpoint_every, device_map, recompute)
             outcomes = run(loaded.cells, folder, options, **plan)
             if rank() > 0:
                 return
@@ -152,6 +159,7 @@ def run(
 @click.option("--out", type=Path, default=Path("runs/discover"), metavar="DIR", help="Results.")
 @_device
 @_device_map
+@_recompute
 @_verb
 def discover(
     method: str,
@@ -162,6 +170,7 @@ def discover(
     out: Path,
     device: str | None,
     device_map: str | None,
+    recompute: bool,
 ) -> None:
     """Run one cell, its settings as in a suite, and print what it found."""
     from benchmarks.environment import device_of
@@ -174,7 +183,7 @@ def discover(
 
     cell = single_cell(method, task, model=model, seed=seed, given=parse_assignments(assignments))
     with process_group(device_of(device)) as own:
-        outcomes = run([cell], out, Options(own, device_map=device_map))
+        outcomes = run([cell], out, Options(own, device_map=device_map, recompute=recompute))
         if rank() > 0:
             return
     store = Store(out)

@@ -44,10 +44,12 @@ class Options:
     checkpoint_seconds: float = 60.0
     device_map: str | None = None
     """Of models larger than one device, as Hugging Face knows it; a task's own model is not."""
+    recompute: bool = False
+    """Whether backward passes run each block again instead of keeping what is inside it."""
 
     @property
     def loader(self) -> Loader:
-        return Loader(self.device, self.device_map)
+        return Loader(self.device, self.device_map, recompute=self.recompute)
 
 
 @dataclass(frozen=True)

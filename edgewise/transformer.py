@@ -237,8 +237,8 @@ class MaskedTransformer:
             run_part = partial(checkpoint, run_part, use_reentrant=False, early_stop=False)
         for index, part in parts:
             # Of what the last MLP gives, only the targets are read.
-            is_last = index == len(self.graph.blocks) - 2 and rows is not None
-            some = rows.unique() if is_last else None
+            is_last = index == len(self.graph.blocks) - 2
+            some = rows.unique() if is_last and rows is not None else None
             buffer.write(part.writers, run_part(buffer, masks, index, part, some), some)
         count_backward = self._count(out, len(masks), math.prod(shape), buffer.prefix)
         inputs = buffer.read(masks, out, -1, rows, count_backward)
