@@ -50,14 +50,14 @@ def evaluate(
     values = {name: torch.empty(len(circuits), len(pairs)) for name in metrics}
     for index in track(reference.batches(), "evaluating"):
         batch = reference.batch(index)
-        tokens, targets = batch.pairs.clean, batch.pairs.targets
-        at_once = max(1, reference.batch_tokens // tokens.numel())
+        at_once = max(1, reference.batch_tokens // batch.pairs.clean.numel())
         buffer: WriterBuffer | None = None
         for circuit in torch.arange(len(masks)).split(at_once):
             some = masks[circuit.to(masks.device)]
             if buffer is None or buffer.n_masks != len(some):
-                buffer = model.buffer(tokens, batch.ablated, n_masks=len(some))
-            logits = model.run(buffer, some, targets)
+                given = batch.tokens, batch.ablated
+                buffer = model.buffer(*given, n_masks=len(some), prefix=batch.prefix)
+            logits = model.run(buffer, some, batch.targets)
             for name, metric in metrics.items():
                 result = metric(logits, batch.full_logits, batch.pairs)
                 values[name][circuit[:, None], index.cpu()] = result.float().cpu()

@@ -16,6 +16,7 @@ def block_flops(
     block: Block,
     batch: int,
     position: int,
+    past: int = 0,
     *,
     n_heads: int | None = None,
     n_kv: int | None = None,
@@ -24,7 +25,7 @@ def block_flops(
     """One attention block, one MLP, or the unembedding.
 
     Of an attention block, `n_heads` heads and `n_kv` key and value projections count (default: the
-    layer's own numbers).
+    layer's own numbers). Each query sees `past` positions before the prompt's own.
 
     Weights are frozen, so a backward pass repeats each product once; the products of queries with
     keys and of patterns with values have two gradients each.
@@ -37,8 +38,14 @@ def block_flops(
     width, heads = architecture.d_head, n_heads or architecture.n_heads
     n_kv = n_kv or architecture.n_kv_heads
     projections = 2 * tokens * architecture.d_model * width * (2 * heads + 2 * n_kv)
-    patterns = 4 * batch * heads * position**2 * width
+    patterns = 4 * batch * heads * position * (past + position) * width
     return projections + (2 * patterns if backward else patterns)
+
+
+def projection_flops(architecture: Architecture, tokens: int) -> int:
+    """One attention block's queries, keys and values alone."""
+    n_projections = architecture.n_heads + 2 * architecture.n_kv_heads
+    return 2 * tokens * architecture.d_model * architecture.d_head * n_projections
 
 
 def read_flops(architecture: Architecture, part: Part, tokens: int) -> int:

@@ -55,6 +55,11 @@ class PromptPairs:
         }
         return replace(self, **moved)
 
+    def common_start(self) -> int:
+        """How many tokens all prompts begin with, clean and corrupted, before any target."""
+        start = torch.cat([self.clean, self.corrupted])[:, : int(self.targets.min())]
+        return int((start == start[0]).all(0).cumprod(0).sum())
+
     def batches(self, max_tokens: int) -> Iterator[Int[Tensor, " batch"]]:
         """Indices of all pairs, sorted by length, in batches of at most `max_tokens` padded tokens.
 

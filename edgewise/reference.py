@@ -1,7 +1,8 @@
 """What a masked pass is compared with: ablated activations and the full model's target logits.
 
 Neither depends on the mask. Both are computed at the start and kept while a memory budget
-allows; prompts beyond it are run again each time they are drawn.
+allows; prompts beyond it are run again each time they are drawn. Under interchange ablation a
+causal model runs what all prompts share at the start once, and of the prompts what comes after.
 """
 
 from dataclasses import dataclass
@@ -11,21 +12,38 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from edgewise.graph import Ablation
+from edgewise.prefix import NO_PREFIX, Prefix
 from edgewise.progress import track
 from edgewise.prompts import PromptPairs
 from edgewise.transformer import MaskedTransformer
 
 BATCH_TOKENS, BATCH_BYTES = 4096, 2 * 2**30
 """The most tokens that go through the model at once, and the most that their writers take."""
+MIN_PREFIX = 8
+"""The fewest shared tokens that are run apart."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Prompt pairs with all that a masked pass on them needs."""
+    """Prompt pairs with all that a masked pass on them needs.
+
+    The pass is one on `tokens`, which come after the prefix that all prompts share.
+    """
 
     pairs: PromptPairs
     ablated: Float[Tensor, "*batch_position writer d_model"] | None
     full_logits: Float[Tensor, "batch target vocab"]
+    prefix: Prefix = NO_PREFIX
+
+    @property
+    def tokens(self) -> Int[Tensor, "batch position"]:
+        """The clean prompts from the prefix's end on."""
+        return self.pairs.clean[:, len(self.prefix) :]
+
+    @property
+    def targets(self) -> Int[Tensor, "batch target"]:
+        """The target positions, counted from the prefix's end."""
+        return self.pairs.targets - len(self.prefix)
 
 
 class Reference:
@@ -54,7 +72,8 @@ class Reference:
             if ablation == "mean"
             else None
         )
-        position = pairs.clean.shape[1]
+        self.prefix = self._shared_prefix()
+        position = pairs.clean.shape[1] - len(self.prefix)
         logits = (pairs.targets.shape[1], model.architecture.n_outputs)
         activations = (position, len(model.graph.writers), model.architecture.d_model)
         size = logits[0] * logits[1]
@@ -75,13 +94,19 @@ class Reference:
         index = index.to(self.model.device)
         pairs = self.pairs[index]
         if bool((index < self.n_kept).all()):
-            ablated = self._kept_ablated(index, pairs.clean.shape[1])
-            return Batch(pairs, ablated, self._logits[index])
-        return Batch(pairs, *self._run(pairs))
+            ablated = self._kept_ablated(index, pairs.clean.shape[1] - len(self.prefix))
+            return Batch(pairs, ablated, self._logits[index], self.prefix)
+        return Batch(pairs, *self._run(pairs), self.prefix)
 
     def batches(self) -> list[Int[Tensor, " batch"]]:
         """Indices of all pairs, in length-sorted batches of at most `batch_tokens` tokens."""
         return list(self.pairs.batches(self.batch_tokens))
+
+    def _shared_prefix(self) -> Prefix:
+        if self.ablation != "interchange" or not self.model.causal:
+            return NO_PREFIX
+        start = self.pairs.common_start()
+        return self.model.prefix(self.pairs.clean[0, :start]) if start >= MIN_PREFIX else NO_PREFIX
 
     def _kept_ablated(self, index: Tensor, width: int) -> Tensor | None:
         if self._ablated is not None:
@@ -97,11 +122,12 @@ class Reference:
 
     @torch.no_grad()
     def _run(self, pairs: PromptPairs) -> tuple[Tensor | None, Tensor]:
-        width = pairs.clean.shape[1]
-        logits = self.model(pairs.clean, targets=pairs.targets)
+        start, prefix = len(self.prefix), self.prefix
+        clean, corrupted = pairs.clean[:, start:], pairs.corrupted[:, start:]
+        logits = self.model(clean, targets=pairs.targets - start, prefix=prefix)
         if self.ablation == "interchange":
-            return self.model.activations(pairs.corrupted), logits
-        return None if self._mean is None else self._mean[:width], logits
+            return self.model.activations(corrupted, prefix), logits
+        return None if self._mean is None else self._mean[: clean.shape[1]], logits
 
 
 def batch_tokens(model: MaskedTransformer) -> int:

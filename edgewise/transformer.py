@@ -23,6 +23,7 @@ from transformers.utils.import_utils import is_accelerate_available
 from edgewise import flops
 from edgewise.architectures import Architecture, architecture_of, check_supported
 from edgewise.graph import Graph, Part
+from edgewise.prefix import NO_PREFIX, Prefix
 from edgewise.writers import WriterBuffer
 
 Mask = Float[Tensor, "*mask reader writer"] | Bool[Tensor, "*mask reader writer"]
@@ -135,27 +136,50 @@ class MaskedTransformer:
         mask: Mask | None = None,
         ablated: Float[Tensor, "*batch_position writer d_model"] | None = None,
         targets: Int[Tensor, "batch *target"] | None = None,
+        prefix: Prefix = NO_PREFIX,
     ) -> Logits:
         """Logits `[batch, position, vocab]`, with the mask's leading axis in front if it has one.
 
         `mask=None` is the full model. `ablated` is what removed edges carry, as `activations` gives
         it, `[position, writer, d_model]` for a mean, None for zero ablation. `targets` restricts
         the logits to those positions. Entries of the mask outside `graph.legal` are ignored.
+        `prefix` stands before the tokens; a masked pass takes it under interchange ablation alone.
         """
         if mask is None:
-            return self._full_pass(tokens, targets, record=None)
+            return self._full_pass(tokens, targets, prefix, record=None)
         n_masks = len(mask) if mask.ndim == 3 else 1
-        return self.run(self.buffer(tokens, ablated, n_masks=n_masks), mask, targets)
+        buffer = self.buffer(tokens, ablated, n_masks=n_masks, prefix=prefix)
+        return self.run(buffer, mask, targets)
 
     @torch.no_grad()
     def activations(
-        self, tokens: Int[Tensor, "batch position"]
+        self, tokens: Int[Tensor, "batch position"], prefix: Prefix = NO_PREFIX
     ) -> Float[Tensor, "batch position writer d_model"]:
-        """Every writer's output in the full model."""
+        """Every writer's output in the full model, at the positions after the prefix."""
         shape = (*tokens.shape, len(self.graph.writers), self.architecture.d_model)
         record = torch.empty(shape, dtype=self.dtype, device=self.device)
-        self._full_pass(tokens, None, record=record)
+        self._full_pass(tokens, None, prefix, record=record)
         return record
+
+    @torch.no_grad()
+    def prefix(self, tokens: Int[Tensor, " position"]) -> Prefix:
+        """What the full model makes of tokens that all prompts share at the start.
+
+        Raises ValueError for a model that is not causal, and for no tokens.
+        """
+        if not self.causal or not len(tokens):
+            raise ValueError(
+                f"a prefix of {len(tokens)} tokens for {self.id}; expected at least one token, and "
+                "a causal model"
+            )
+        written = self.activations(tokens[None])
+        keys_values: list[Tensor] = []
+        for block in self.graph.blocks:
+            if block.kind == "attention":
+                residual = written[:, :, : block.n_legal].sum(2, keepdim=True)
+                keys_values.append(self.architecture.keys_values(block.layer, residual))
+                self.flops += flops.projection_flops(self.architecture, len(tokens))
+        return Prefix(tuple(keys_values))
 
     def buffer(
         self,
@@ -163,9 +187,10 @@ class MaskedTransformer:
         ablated: Float[Tensor, "*batch_position writer d_model"] | None,
         *,
         n_masks: int = 1,
+        prefix: Prefix = NO_PREFIX,
     ) -> WriterBuffer:
         """An empty buffer for masked runs on these prompts, to be run again from any block."""
-        tokens = self._checked(tokens)
+        tokens = self._checked(tokens, prefix)
         shape = [*tokens.shape, len(self.graph.writers), self.architecture.d_model]
         if ablated is not None and list(ablated.shape) not in (shape, shape[1:], [1, *shape[1:]]):
             raise ValueError(
@@ -177,6 +202,7 @@ class MaskedTransformer:
             tokens,
             None if ablated is None else ablated.to(self.device, self.dtype),
             n_masks=n_masks,
+            prefix=prefix,
             d_model=self.architecture.d_model,
             dtype=self.dtype,
         )
@@ -204,7 +230,7 @@ class MaskedTransformer:
         *parts, (_, out) = self._parts(buffer, masks)
         n_embeddings = len(self.graph.embeddings)
         if not buffer.holds(slice(0, n_embeddings)):
-            embedded = torch.stack(self._embed(buffer.tokens), 2)
+            embedded = torch.stack(self._embed(buffer.tokens, buffer.prefix), 2)
             buffer.write(slice(0, n_embeddings), embedded)
         run_part = self._run_part
         if self.recompute and masks.requires_grad and torch.is_grad_enabled():
@@ -214,7 +240,7 @@ class MaskedTransformer:
             is_last = index == len(self.graph.blocks) - 2
             some = rows.unique() if is_last and rows is not None else None
             buffer.write(part.writers, run_part(buffer, masks, index, part, some), some)
-        count_backward = self._count(out, len(masks), math.prod(shape))
+        count_backward = self._count(out, len(masks), math.prod(shape), buffer.prefix)
         inputs = buffer.read(masks, out, -1, rows, count_backward)
         buffer.end_run()
         logits = self.architecture.unembed(inputs.view(len(masks), *shape, -1))
@@ -249,29 +275,31 @@ class MaskedTransformer:
     ) -> Float[Tensor, "prompt token head d_model"]:
         """What the part's writers give; at some rows of tokens, each stands as a prompt of one."""
         batch, position = buffer.tokens.shape if rows is None else (len(rows), 1)
-        count_backward = self._count(part, len(masks) * batch, position)
+        count_backward = self._count(part, len(masks) * batch, position, buffer.prefix)
         inputs = buffer.read(masks, part, index, rows, count_backward)
-        return self._outputs(part, inputs.view(-1, position, *inputs.shape[2:]))
+        return self._outputs(part, inputs.view(-1, position, *inputs.shape[2:]), buffer.prefix)
 
     def _full_pass(
         self,
         tokens: Int[Tensor, "batch position"],
         targets: Int[Tensor, "batch *target"] | None,
+        prefix: Prefix,
         record: Float[Tensor, "batch position writer d_model"] | None,
     ) -> Float[Tensor, "... vocab"]:
         """The unmodified model, each writer's output stored in `record` if there is one."""
-        tokens = self._checked(tokens)
+        tokens = self._checked(tokens, prefix)
         batch, position = tokens.shape
-        embedded = torch.stack(self._embed(tokens), 2)
+        embedded = torch.stack(self._embed(tokens, prefix), 2)
         residual = embedded.sum(2)
         if record is not None:
             record[:, :, : embedded.shape[2]] = embedded
         for block in self.graph.blocks[:-1]:
-            outputs = self._outputs(Part(block), residual[:, :, None])
+            outputs = self._outputs(Part(block), residual[:, :, None], prefix)
             residual = residual + outputs.sum(2)
             if record is not None:
                 record[:, :, block.writers] = outputs
-            self.flops += flops.block_flops(self.architecture, block, batch, position)
+            shape = (batch, position, len(prefix))
+            self.flops += flops.block_flops(self.architecture, block, *shape)
         if record is not None:
             return residual.new_empty(0)
         rows, shape = _rows(tokens, targets)
@@ -280,12 +308,15 @@ class MaskedTransformer:
         self.flops += flops.block_flops(self.architecture, self.graph.blocks[-1], 1, len(residual))
         return self.architecture.unembed(residual.view(*shape, -1))
 
-    def _checked(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
+    def _checked(
+        self, tokens: Int[Tensor, "batch position"], prefix: Prefix
+    ) -> Int[Tensor, "batch position"]:
         limit = self.architecture.max_positions
         if tokens.ndim != 2:
             raise ValueError(f"tokens of shape {tuple(tokens.shape)}; expected [batch, position]")
-        if limit is not None and tokens.shape[1] > limit:
-            raise ValueError(f"prompts of {tokens.shape[1]} tokens; {self.id} takes up to {limit}")
+        length = len(prefix) + tokens.shape[1]
+        if limit is not None and length > limit:
+            raise ValueError(f"prompts of {length} tokens; {self.id} takes up to {limit}")
         if not tokens.is_cuda and tokens.numel():  # on a GPU the check would wait for it
             low, high, known = int(tokens.min()), int(tokens.max()), self.architecture.n_tokens
             if low < 0 or high >= known:
@@ -294,22 +325,23 @@ class MaskedTransformer:
                 )
         return tokens.to(self.device)
 
-    def _embed(self, tokens: Int[Tensor, "batch position"]) -> list[Tensor]:
-        outputs = self.architecture.embed(tokens)
+    def _embed(self, tokens: Int[Tensor, "batch position"], prefix: Prefix) -> list[Tensor]:
+        outputs = self.architecture.embed(tokens, len(prefix))
         return [sum(outputs[1:], outputs[0])] if len(self.graph.embeddings) == 1 else outputs
 
     def _outputs(
-        self, part: Part, inputs: Float[Tensor, "batch position reader d_model"]
+        self, part: Part, inputs: Float[Tensor, "batch position reader d_model"], prefix: Prefix
     ) -> Float[Tensor, "batch position writer d_model"]:
+        layer = part.block.layer
         if part.block.kind == "attention":
-            return self.architecture.attention(part.block.layer, inputs, part.heads)
-        return self.architecture.mlp(part.block.layer, inputs.squeeze(2))[:, :, None]
+            return self.architecture.attention(layer, inputs, part.heads, prefix.past(layer))
+        return self.architecture.mlp(layer, inputs.squeeze(2))[:, :, None]
 
-    def _count(self, part: Part, batch: int, position: int) -> Callable[[], None]:
+    def _count(self, part: Part, batch: int, position: int, prefix: Prefix) -> Callable[[], None]:
         """Count a masked part's forward pass; the function returned counts its backward pass."""
         n_heads = None if part.heads is None else len(part.heads)
         heads = {"n_heads": n_heads, "n_kv": n_heads or self.graph.n_kv_readers}
-        shape = (self.architecture, part.block, batch, position)
+        shape = (self.architecture, part.block, batch, position, len(prefix))
         read = flops.read_flops(self.architecture, part, batch * position)
         self._add_flops(read + flops.block_flops(*shape, **heads))
         backward = 2 * read + flops.block_flops(*shape, **heads, backward=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from edgewise.graph import Graph, Part
+from edgewise.prefix import NO_PREFIX, Prefix
 
 
 class WriterBuffer:
@@ -34,8 +35,9 @@ class WriterBuffer:
         n_masks: int,
         d_model: int,
         dtype: torch.dtype,
+        prefix: Prefix = NO_PREFIX,
     ) -> None:
-        self.tokens, self.n_masks = tokens, n_masks
+        self.tokens, self.prefix, self.n_masks = tokens, prefix, n_masks
         n_writers = len(graph.writers)
         shape = (n_masks, tokens.numel(), n_writers, d_model)
         # Zero, as a writer that is not run may still be read, with a mask of zero.

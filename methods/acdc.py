@@ -141,7 +141,8 @@ class _Objective:
         self._reference = Reference(model, mine, task.ablation, mean_over=task.train)
         self._index = self._reference.batches()
         per_token = len(model.graph.writers) * model.architecture.d_model * model.dtype.itemsize
-        needed = 2 * per_token * mine.clean.numel()  # outputs and their ablated values
+        n_tokens = mine.clean[:, len(self._reference.prefix) :].numel()
+        needed = 2 * per_token * n_tokens  # outputs and their ablated values
         self._kept: list[tuple[Batch, WriterBuffer]] | None = None
         if needed <= method.buffer_bytes:
             self._kept = [self._prepare(index) for index in self._index]
@@ -149,10 +150,10 @@ class _Objective:
     def __call__(self, mask: Bool[Tensor, "reader writer"]) -> float:
         total = 0.0
         for batch, buffer in self._kept or map(self._prepare, self._index):
-            logits = self._model.run(buffer, mask, batch.pairs.targets)
+            logits = self._model.run(buffer, mask, batch.targets)
             total += float(self._loss(logits, batch.full_logits, batch.pairs).double().sum())
         return float(parallel.total(torch.tensor(total, dtype=torch.float64))) / self._n_pairs
 
     def _prepare(self, index: Tensor) -> tuple[Batch, WriterBuffer]:
         batch = self._reference.batch(index)
-        return batch, self._model.buffer(batch.pairs.clean, batch.ablated)
+        return batch, self._model.buffer(batch.tokens, batch.ablated, prefix=batch.prefix)

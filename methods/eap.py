@@ -55,7 +55,7 @@ class EAP:
         for index in track(reference.batches(), "eap"):
             batch = reference.batch(index)
             mask = torch.ones(total.shape, dtype=model.dtype, device=model.device).requires_grad_()
-            logits = model(batch.pairs.clean, mask, batch.ablated, batch.pairs.targets)
+            logits = model(batch.tokens, mask, batch.ablated, batch.targets, batch.prefix)
             loss = task.attribution_loss(logits, batch.full_logits, batch.pairs).sum()
             total -= torch.autograd.grad(loss, mask)[0]
         signed = (parallel.total(total) / len(task.train)).float().cpu()

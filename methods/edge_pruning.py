@@ -133,7 +133,7 @@ class Training:
         batch = self._reference.batch(parallel.share(drawn))
         mask, penalty = self._sample(step)
         mask.register_hook(parallel.total)  # the loss is this rank's, all that follows is common
-        logits = self._model(batch.pairs.clean, mask, batch.ablated, batch.pairs.targets)
+        logits = self._model(batch.tokens, mask, batch.ablated, batch.targets, batch.prefix)
         loss = self._task.training_loss(logits, batch.full_logits, batch.pairs).sum()
         self._update(loss / len(drawn) + penalty, step)
 

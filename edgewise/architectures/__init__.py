@@ -41,8 +41,11 @@ class Architecture(Protocol):
         """Every weight by name."""
         ...
 
-    def embed(self, tokens: Int[Tensor, "batch position"]) -> list[Tensor]:
-        """What each embedding writer adds, `[batch, position, d_model]`, in order."""
+    def embed(self, tokens: Int[Tensor, "batch position"], start: int = 0) -> list[Tensor]:
+        """What each embedding writer adds, `[batch, position, d_model]`, in order.
+
+        `start` is the position of the first token.
+        """
         ...
 
     def attention(
@@ -50,11 +53,19 @@ class Architecture(Protocol):
         layer: int,
         x: Float[Tensor, "batch position reader d_model"],
         heads: Int[Tensor, " head"] | None = None,
+        past: Float[Tensor, "2 kv_head past d_head"] | None = None,
     ) -> Float[Tensor, "batch position head d_model"]:
         """What each head adds, with its share of the output bias; the norm is applied here.
 
-        With `heads`, only those are run, each with its own q, k and v reader.
+        With `heads`, only those are run, each with its own q, k and v reader. `past` holds what
+        `keys_values` gives for the tokens that stand before every prompt.
         """
+        ...
+
+    def keys_values(
+        self, layer: int, x: Float[Tensor, "1 position 1 d_model"]
+    ) -> Float[Tensor, "2 kv_head position d_head"]:
+        """What later tokens see of a prompt's first ones; the norm is applied here."""
         ...
 
     def mlp(

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import scaled_dot_product_attention
 
 
 def project(
@@ -76,8 +77,32 @@ def combine(
     return y.view(heads, batch, position, -1).permute(1, 2, 0, 3)
 
 
-def repeat_heads(
-    x: Float[Tensor, "reader batch position d_head"], heads: int
+def attend(
+    q: Float[Tensor, "head batch position d_head"],
+    k: Float[Tensor, "reader batch position d_head"],
+    v: Float[Tensor, "reader batch position d_head"],
+    past: Float[Tensor, "2 kv_head past d_head"] | None = None,
+    *,
+    scale: float | None = None,
+    causal: bool = True,
 ) -> Float[Tensor, "head batch position d_head"]:
+    """Each head's mean of values; a key-value head may serve several query heads.
+
+    `past` holds the keys and values of positions that stand before those of every prompt.
+    """
+    k, v = _repeat_heads(k, len(q)), _repeat_heads(v, len(q))
+    if past is None:
+        return scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+    k, v = (
+        torch.cat([_repeat_heads(before, len(q))[:, None].expand(-1, q.shape[1], -1, -1), own], 2)
+        for before, own in zip(past, (k, v), strict=True)
+    )
+    # `is_causal` would take the first query for as early as the first key.
+    visible = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
+    visible = visible.tril(k.shape[2] - q.shape[2])
+    return scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=scale)
+
+
+def _repeat_heads(x: Float[Tensor, "reader ..."], heads: int) -> Float[Tensor, "head ..."]:
     """Key or value heads, one for each query head."""
     return x if len(x) == heads else x.repeat_interleave(heads // len(x), 0)

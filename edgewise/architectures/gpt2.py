@@ -4,10 +4,9 @@ from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor, arange
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import GPT2LMHeadModel
 
-from edgewise.architectures.attention import combine, project
+from edgewise.architectures.attention import attend, combine, project
 
 
 class GPT2Architecture:
@@ -32,9 +31,10 @@ class GPT2Architecture:
     def weights(self) -> dict[str, Tensor]:
         return dict(self._model.state_dict())
 
-    def embed(self, tokens: Int[Tensor, "batch position"]) -> list[Tensor]:
+    def embed(self, tokens: Int[Tensor, "batch position"], start: int = 0) -> list[Tensor]:
         transformer = self._model.transformer
-        position = transformer.wpe(arange(tokens.shape[1], device=tokens.device))
+        positions = arange(start, start + tokens.shape[1], device=tokens.device)
+        position = transformer.wpe(positions)
         return [transformer.wte(tokens), position.expand(*tokens.shape, -1)]
 
     def attention(
@@ -42,17 +42,32 @@ class GPT2Architecture:
         layer: int,
         x: Float[Tensor, "batch position reader d_model"],
         heads: Int[Tensor, " head"] | None = None,
+        past: Float[Tensor, "2 kv_head past d_head"] | None = None,
     ) -> Float[Tensor, "batch position head d_model"]:
-        block = self._layers[layer]
-        fused, output = block.attn.c_attn, block.attn.c_proj
+        output = self._layers[layer].attn.c_proj
         chosen = slice(None) if heads is None else heads
-        shape = self.n_heads, self.d_head
-        weight = fused.weight.view(-1, 3, *shape)[:, :, chosen].flatten(1, 2).transpose(0, 1)
-        bias = fused.bias.view(3, *shape)[:, chosen].flatten(0, 1)
+        past = None if past is None else past[:, chosen]
+        z = attend(*self._qkv(layer, x, chosen), past, scale=self._scale(layer))
+        weight = output.weight.view(self.n_heads, self.d_head, -1)
+        return combine(z, weight[chosen], output.bias, self.n_heads)
+
+    def keys_values(
+        self, layer: int, x: Float[Tensor, "1 position 1 d_model"]
+    ) -> Float[Tensor, "2 kv_head position d_head"]:
+        return self._qkv(layer, x, slice(None))[1:].squeeze(2)
+
+    def _qkv(
+        self,
+        layer: int,
+        x: Float[Tensor, "batch position reader d_model"],
+        heads: slice | Int[Tensor, " head"],
+    ) -> Float[Tensor, "3 projection batch position d_head"]:
+        block, shape = self._layers[layer], (self.n_heads, self.d_head)
+        fused = block.attn.c_attn
+        weight = fused.weight.view(-1, 3, *shape)[:, :, heads].flatten(1, 2).transpose(0, 1)
+        bias = fused.bias.view(3, *shape)[:, heads].flatten(0, 1)
         qkv = project(block.ln_1(x), weight, bias)
-        q, k, v = qkv.view(3, -1, *qkv.shape[1:])
-        z = scaled_dot_product_attention(q, k, v, is_causal=True, scale=self._scale(layer))
-        return combine(z, output.weight.view(*shape, -1)[chosen], output.bias, self.n_heads)
+        return qkv.view(3, -1, *qkv.shape[1:])
 
     def _scale(self, layer: int) -> float:
         config = self._model.config

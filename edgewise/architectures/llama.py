@@ -6,9 +6,8 @@ The rotary embedding, with any scaling that the configuration asks for, is Huggi
 from typing import Any
 
 from jaxtyping import Float, Int
-from torch import Tensor, arange
+from torch import Tensor, arange, stack
 from torch.nn import Linear
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import (
     LlamaForCausalLM,
     MistralForCausalLM,
@@ -17,7 +16,7 @@ from transformers import (
 )
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from edgewise.architectures.attention import combine, project, repeat_heads
+from edgewise.architectures.attention import attend, combine, project
 
 
 class LlamaArchitecture:
@@ -42,10 +41,11 @@ class LlamaArchitecture:
     def weights(self) -> dict[str, Tensor]:
         return dict(self._model.state_dict())
 
-    def embed(self, tokens: Int[Tensor, "batch position"]) -> list[Tensor]:
-        if self._window is not None and tokens.shape[1] > self._window:
+    def embed(self, tokens: Int[Tensor, "batch position"], start: int = 0) -> list[Tensor]:
+        length = start + tokens.shape[1]
+        if self._window is not None and length > self._window:
             raise ValueError(
-                f"prompts of {tokens.shape[1]} tokens with an active sliding window of "
+                f"prompts of {length} tokens with an active sliding window of "
                 f"{self._window}: sliding-window attention is not supported, use shorter prompts"
             )
         return [self._model.model.embed_tokens(tokens)]
@@ -55,12 +55,31 @@ class LlamaArchitecture:
         layer: int,
         x: Float[Tensor, "batch position reader d_model"],
         heads: Int[Tensor, " head"] | None = None,
+        past: Float[Tensor, "2 kv_head past d_head"] | None = None,
     ) -> Float[Tensor, "batch position head d_model"]:
+        attention, chosen, shared = self._layers[layer].self_attn, *self._chosen(heads)
+        start, past = (0, None) if past is None else (past.shape[2], past[:, shared])
+        z = attend(*self._qkv(layer, x, heads, start), past, scale=attention.scaling)
+        output = attention.o_proj
+        weight = output.weight.view(-1, self.n_heads, self.d_head).permute(1, 2, 0)[chosen]
+        return combine(z, weight, output.bias, self.n_heads)
+
+    def keys_values(
+        self, layer: int, x: Float[Tensor, "1 position 1 d_model"]
+    ) -> Float[Tensor, "2 kv_head position d_head"]:
+        _, k, v = self._qkv(layer, x)
+        return stack([k, v]).squeeze(2)
+
+    def _qkv(
+        self,
+        layer: int,
+        x: Float[Tensor, "batch position reader d_model"],
+        heads: Int[Tensor, " head"] | None = None,
+        start: int = 0,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, `[projection, batch, position, d_head]` each."""
         block = self._layers[layer]
-        attention, output = block.self_attn, block.self_attn.o_proj
-        chosen, shared = slice(None), slice(None)
-        if heads is not None:
-            chosen, shared = heads, heads // (self.n_heads // self.n_kv_heads)
+        attention, chosen, shared = block.self_attn, *self._chosen(heads)
         x = block.input_layernorm(x)
         n_heads, readers = self.n_heads if heads is None else len(heads), x.shape[2]
         n_kv = (readers - n_heads) // 2
@@ -69,13 +88,17 @@ class LlamaArchitecture:
         k = self._project(parts[1], attention.k_proj, shared)
         v = self._project(parts[2], attention.v_proj, shared)
         cos, sin = self._model.model.rotary_emb(
-            x, arange(x.shape[1], device=x.device)[None]
+            x, arange(start, start + x.shape[1], device=x.device)[None]
         )  # [1, position, d_head] each, on the device of the rotary embedding
-        q, k = apply_rotary_pos_emb(q, k, cos.to(x.device), sin.to(x.device))
-        k, v = repeat_heads(k, n_heads), repeat_heads(v, n_heads)
-        z = scaled_dot_product_attention(q, k, v, is_causal=True, scale=attention.scaling)
-        weight = output.weight.view(-1, self.n_heads, self.d_head).permute(1, 2, 0)[chosen]
-        return combine(z, weight, output.bias, self.n_heads)
+        return *apply_rotary_pos_emb(q, k, cos.to(x.device), sin.to(x.device)), v
+
+    def _chosen(
+        self, heads: Int[Tensor, " head"] | None
+    ) -> tuple[slice | Int[Tensor, " head"], slice | Int[Tensor, " head"]]:
+        """Indices of query heads, and of the key-value heads that they use."""
+        if heads is None:
+            return slice(None), slice(None)
+        return heads, heads // (self.n_heads // self.n_kv_heads)
 
     def _project(
         self,

@@ -27,18 +27,25 @@ class Spread:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def embed(self, tokens: Int[Tensor, "batch position"]) -> list[Tensor]:
-        return [output.to(self._home) for output in self._inner.embed(tokens)]
+    def embed(self, tokens: Int[Tensor, "batch position"], start: int = 0) -> list[Tensor]:
+        return [output.to(self._home) for output in self._inner.embed(tokens, start)]
 
     def attention(
         self,
         layer: int,
         x: Float[Tensor, "batch position reader d_model"],
         heads: Int[Tensor, " head"] | None = None,
+        past: Float[Tensor, "2 kv_head past d_head"] | None = None,
     ) -> Float[Tensor, "batch position head d_model"]:
         device = self._devices[layer]
         heads = None if heads is None else heads.to(device)
-        return self._inner.attention(layer, x.to(device), heads).to(self._home)
+        return self._inner.attention(layer, x.to(device), heads, past).to(self._home)
+
+    def keys_values(
+        self, layer: int, x: Float[Tensor, "1 position 1 d_model"]
+    ) -> Float[Tensor, "2 kv_head position d_head"]:
+        """They stay on the layer's device, where they are wanted."""
+        return self._inner.keys_values(layer, x.to(self._devices[layer]))
 
     def mlp(
         self, layer: int, x: Float[Tensor, "batch position d_model"]

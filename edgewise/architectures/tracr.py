@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
-from edgewise.architectures.attention import combine, project
+from edgewise.architectures.attention import attend, combine, project
 
 if TYPE_CHECKING:
     from tracr.compiler.assemble import AssembledTransformerModel
@@ -62,7 +61,7 @@ class TracrArchitecture:
         self.n_tokens = len(self._weights["token_embed/embeddings"])
         self.mlp_parameters = 2 * self.d_model * config.mlp_hidden_size
         self.max_positions: int | None = len(self._weights["pos_embed/embeddings"])
-        self._qkv = [self._fused(layer) for layer in range(self.n_layers)]
+        self._fused_qkv = [self._fused(layer) for layer in range(self.n_layers)]
 
     @classmethod
     def compile(
@@ -121,8 +120,8 @@ class TracrArchitecture:
     def weights(self) -> dict[str, Tensor]:
         return self._weights
 
-    def embed(self, tokens: Int[Tensor, "batch position"]) -> list[Tensor]:
-        position = self._weights["pos_embed/embeddings"][: tokens.shape[1]]
+    def embed(self, tokens: Int[Tensor, "batch position"], start: int = 0) -> list[Tensor]:
+        position = self._weights["pos_embed/embeddings"][start : start + tokens.shape[1]]
         token = self._weights["token_embed/embeddings"][tokens]
         return [token, position.expand_as(token)]
 
@@ -131,18 +130,32 @@ class TracrArchitecture:
         layer: int,
         x: Float[Tensor, "batch position reader d_model"],
         heads: Int[Tensor, " head"] | None = None,
+        past: Float[Tensor, "2 kv_head past d_head"] | None = None,
     ) -> Float[Tensor, "batch position head d_model"]:
         output = f"transformer/layer_{layer}/attn/linear"
         chosen = slice(None) if heads is None else heads
-        weight, bias = (
-            fused.unflatten(0, (3, self.n_heads))[:, chosen].flatten(0, 1)
-            for fused in self._qkv[layer]
-        )
-        qkv = project(x, weight, bias)
-        q, k, v = qkv.view(3, -1, *qkv.shape[1:])
-        z = scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        past = None if past is None else past[:, chosen]
+        z = attend(*self._qkv(layer, x, chosen), past, causal=self.causal)
         weight = self._weights[f"{output}/w"].view(self.n_heads, self.d_head, -1)
         return combine(z, weight[chosen], self._weights[f"{output}/b"], self.n_heads)
+
+    def keys_values(
+        self, layer: int, x: Float[Tensor, "1 position 1 d_model"]
+    ) -> Float[Tensor, "2 kv_head position d_head"]:
+        return self._qkv(layer, x, slice(None))[1:].squeeze(2)
+
+    def _qkv(
+        self,
+        layer: int,
+        x: Float[Tensor, "batch position reader d_model"],
+        heads: slice | Int[Tensor, " head"],
+    ) -> Float[Tensor, "3 projection batch position d_head"]:
+        weight, bias = (
+            fused.unflatten(0, (3, self.n_heads))[:, heads].flatten(0, 1)
+            for fused in self._fused_qkv[layer]
+        )
+        qkv = project(x, weight, bias)
+        return qkv.view(3, -1, *qkv.shape[1:])
 
     def _fused(self, layer: int) -> tuple[Tensor, Tensor]:
         """The matrices and biases of the q of all heads, the k, the v."""

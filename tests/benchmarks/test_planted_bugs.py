@@ -101,11 +101,13 @@ def test_the_whole_output_bias_on_head_0_is_seen_under_zero_ablation(
 ) -> None:
     attention = GPT2Architecture.attention
 
-    def planted(self: Any, layer: int, x: Tensor, heads: Tensor | None = None) -> Tensor:
+    def planted(
+        self: Any, layer: int, x: Tensor, heads: Tensor | None = None, past: Tensor | None = None
+    ) -> Tensor:
         bias = self._layers[layer].attn.c_proj.bias
         chosen = torch.arange(self.n_heads) if heads is None else heads
         weights = (chosen == 0).float() - 1 / self.n_heads
-        return attention(self, layer, x, heads) + weights[:, None] * bias
+        return attention(self, layer, x, heads, past) + weights[:, None] * bias
 
     monkeypatch.setattr(GPT2Architecture, "attention", planted)
     found = differences("eap", "ioi-t1")

@@ -110,6 +110,21 @@ def test_a_backward_pass_is_counted_as_torch_counts_it(
     assert model.flops - forward == counter.get_total_flops() > forward
 
 
+@pytest.mark.parametrize("density", [0.1, 1.0])
+def test_work_after_a_prefix_is_counted_as_torch_counts_it(case: Case, density: float) -> None:
+    """The prefix itself, the full and the corrupted run, the masked pass and its gradient."""
+    model, targets = case.model, TARGETS["two"]
+    model.flops = 0
+    with counted_by_torch() as counter:
+        prefix = model.prefix(random_tokens(1, 4)[0])
+        model(case.clean, targets=targets, prefix=prefix)
+        ablated = model.activations(case.corrupted, prefix)
+        model(case.clean, random_masks(model.graph, 1, density=density), ablated, None, prefix)
+        mask = random_soft_masks(model.graph, 1)[0].requires_grad_()
+        model(case.clean, mask, ablated, targets, prefix).square().sum().backward()
+    assert model.flops == counter.get_total_flops()
+
+
 def test_sparse_circuits_are_counted_as_torch_counts_them(case: Case) -> None:
     model, graph = case.model, case.model.graph
     work = set()

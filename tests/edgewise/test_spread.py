@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from edgewise.architectures.spread import Spread
+from edgewise.prefix import NO_PREFIX
 from edgewise.transformer import MaskedTransformer
 from tests import models
 from tests.edgewise.places import made_up_devices
@@ -47,25 +48,30 @@ def dispatched(build: models.Build, device_map: dict[str, Any]) -> Any:
     return accelerate.dispatch_model(build(), device_map)
 
 
-def masked_pass(model: MaskedTransformer) -> list[Tensor]:
+def masked_pass(model: MaskedTransformer, n_prefix: int = 0) -> list[Tensor]:
     """Logits and the mask's gradient, and the logits of circuits in which heads are left out."""
-    clean, corrupted = models.random_tokens(3, 5), models.random_tokens(3, 5, seed=1)
-    ablated = model.activations(corrupted.to(model.device))
+    clean, corrupted, shared = (
+        models.random_tokens(prompts, width, seed=seed).to(model.device)
+        for seed, (prompts, width) in enumerate([(3, 5), (3, 5), (1, n_prefix)])
+    )
+    prefix = model.prefix(shared[0]) if n_prefix else NO_PREFIX
+    ablated = model.activations(corrupted, prefix)
     soft = models.random_soft_masks(model.graph, 1)[0].to(model.device).requires_grad_()
-    logits = model(clean.to(model.device), soft, ablated)
+    logits = model(clean, soft, ablated, prefix=prefix)
     (gradient,) = torch.autograd.grad(logits.square().sum(), soft)
     circuits = models.random_masks(model.graph, 2, density=0.1).to(model.device)
-    return [logits.detach(), gradient, model(clean.to(model.device), circuits, ablated)]
+    return [logits.detach(), gradient, model(clean, circuits, ablated, prefix=prefix)]
 
 
+@pytest.mark.parametrize("n_prefix", [0, 4])
 @pytest.mark.parametrize("name", BUILDS)
-def test_the_masked_pass_follows_the_layers_from_device_to_device(name: str) -> None:
+def test_the_masked_pass_follows_the_layers_from_device_to_device(name: str, n_prefix: int) -> None:
     """An operation over two devices would fail; numbers and gradients are those of one device."""
     build, device_map = BUILDS[name]
-    expected = masked_pass(MaskedTransformer(build()))
+    expected = masked_pass(MaskedTransformer(build()), n_prefix)
     with made_up_devices():
         model = MaskedTransformer(dispatched(build, device_map))
-        found = masked_pass(model)
+        found = masked_pass(model, n_prefix)
         assert {str(weight.device) for weight in model.architecture.weights().values()} == {
             FIRST,
             SECOND,

@@ -152,6 +152,13 @@ def test_a_program_compiled_causally_is_run_causally() -> None:
     assert_same_as_tracr(case)
 
 
+def test_a_program_compiled_causally_can_run_a_common_prefix_apart() -> None:
+    case = with_random_weights(compile_case("share_of_a", causal=True))
+    model, tokens = case.model, case.tokens()[:4]  # they differ in the last token
+    prefix = model.prefix(tokens[0, :3])
+    assert_close(model(tokens[:, 3:], prefix=prefix), model(tokens)[:, 3:])
+
+
 def test_decoded_outputs_are_those_of_tracr_and_of_the_program(case: Case) -> None:
     import jax
 
