@@ -12,28 +12,32 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from benchmarks import environment
 from benchmarks.measuring import InTurns, Measure
 from benchmarks.tables import aligned
-from benchmarks.timings import ratio_lines, show_ratios
+from benchmarks.timings import cost_lines, show_costs
 
 COUNTS = Path(__file__).parents[1] / "results" / "benchmarks" / "counts.json"
 """Operations of every benchmark, written by `pytest --benchmark --write-counts`."""
 
-_RATIOS = pytest.StashKey[list[dict[str, Any]]]()
+_TIMINGS = pytest.StashKey[list[dict[str, Any]]]()
 
 
 @pytest.fixture
-def measure(benchmark: BenchmarkFixture, expect_count: Callable[[int], None]) -> Measure:
-    return Measure(benchmark, expect_count)
+def measure(recorded: BenchmarkFixture, expect_count: Callable[[int], None]) -> Measure:
+    return Measure(recorded, expect_count)
 
 
 @pytest.fixture
-def in_turns(
-    benchmark: BenchmarkFixture,
-    expect_count: Callable[[int], None],
-    request: pytest.FixtureRequest,
-) -> Iterator[InTurns]:
-    yield InTurns(benchmark, expect_count)
-    ratios = request.config.stash.setdefault(_RATIOS, [])
-    ratios.append({"benchmark": request.node.name, **benchmark.extra_info})
+def in_turns(recorded: BenchmarkFixture, expect_count: Callable[[int], None]) -> InTurns:
+    return InTurns(recorded, expect_count)
+
+
+@pytest.fixture
+def recorded(
+    benchmark: BenchmarkFixture, request: pytest.FixtureRequest
+) -> Iterator[BenchmarkFixture]:
+    """The benchmark, whose extra information goes into the last lines, too."""
+    yield benchmark
+    timings = request.config.stash.setdefault(_TIMINGS, [])
+    timings.append({"benchmark": request.node.name, **benchmark.extra_info})
 
 
 @pytest.fixture
@@ -77,7 +81,7 @@ def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    lines = ratio_lines(config.stash.get(_RATIOS, []))
+    lines = cost_lines(config.stash.get(_TIMINGS, []))
     if lines:
-        terminalreporter.section("times as ratios, measured in turns")
-        terminalreporter.write_line(aligned(show_ratios(lines), "simple"))
+        terminalreporter.section("costs")
+        terminalreporter.write_line(aligned(show_costs(lines), "simple"))

@@ -37,8 +37,9 @@ class Recorder:
         self.benchmark.extra_info.update(info)
 
     @property
-    def _is_timed(self) -> bool:
-        return self.benchmark.stats is not None  # as it is under --benchmark-disable
+    def seconds(self) -> list[float]:
+        """Of every round; none under --benchmark-disable."""
+        return [] if self.benchmark.stats is None else self.benchmark.stats.stats.data
 
 
 class Measure(Recorder):
@@ -70,8 +71,8 @@ class Measure(Recorder):
         (count,) = {cost["flops"] for cost in costs}
         peaks = {name: max(cost[name] for cost in costs) for name in ("peak_bytes", "added_bytes")}
         self.add(**info, **description(model, lengths, count), **peaks, rounds=rounds)
-        if self._is_timed:
-            self.add(seconds=self.benchmark.stats.stats.median)
+        if self.seconds:
+            self.add(seconds=median(self.seconds))
         self.expect(count)
         return result
 
@@ -103,8 +104,8 @@ class InTurns(Recorder):
             warmup_rounds=warm_up,
         )
         self.add(**info, **description(model, lengths, count), **cost, against=against)
-        if self._is_timed:
-            timed = list(zip(self.benchmark.stats.stats.data, others[-pairs:], strict=True))
+        if self.seconds:
+            timed = list(zip(self.seconds, others[-pairs:], strict=True))
             low, middle, high = quantiles([one / two for one, two in timed], n=4)
             self.add(
                 seconds=median(one for one, _ in timed),

@@ -120,7 +120,7 @@ def _draw_line(axes: Axes, method: str, values: list[float], quantities: list[fl
         label += f" $\\propto x^{{{fitted.exponent:.2f}}}$"
         ends = [min(values), max(values)]
         axes.plot(ends, fitted.at(ends), color=looks.colour, ls="--", lw=0.8)
-    measured = dict(color=looks.colour, marker=looks.marker, label=label)
+    measured: dict[str, Any] = dict(color=looks.colour, marker=looks.marker, label=label)
     axes.plot(*zip(*points, strict=True), **measured, ls="none" if fitted else "-")
 
 

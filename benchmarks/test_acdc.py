@@ -5,6 +5,7 @@ Each threshold leaves about 3 % of the edges; `threshold_leaving` found it by bi
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -77,7 +78,7 @@ def test_a_search_of_two_layers_of_gpt2_smalls_width(in_turns: InTurns) -> None:
     )
 
 
-def described(found: Circuit, search: Search) -> dict[str, float]:
+def described(found: Circuit, search: Search) -> dict[str, Any]:
     share = found.n_edges / found.graph.n_edges
     assert abs(share - SHARE) < TOLERANCE, f"{share:.1%} of the edges left; expected about 3 %"
     counts = {name: found.meta[name] for name in ("tested", "dropped")}
@@ -90,4 +91,5 @@ def threshold_leaving(model: MaskedTransformer, task: Task, share: float) -> flo
     def excess(exponent: float) -> float:
         return search(model, task, 10**exponent).n_edges / model.graph.n_edges - share
 
-    return 10 ** bisect(excess, -4, 1, xtol=0.02)
+    exponent: Any = bisect(excess, -4, 1, xtol=0.02)
+    return 10**exponent

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from benchmarks.cell import BUNDLED, Cell
-from benchmarks.measuring import Measure
 from benchmarks.execute import draws_of, evaluate_circuits, primary_metric
 from benchmarks.loading import Loader
+from benchmarks.measuring import Measure
 from benchmarks.suite import parse_suite
 from edgewise import Circuit
 from edgewise.evaluate import compare_with_truth

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from benchmarks.cell import BUNDLED
-from benchmarks.measuring import Measure
 from benchmarks.loading import Loader
+from benchmarks.measuring import Measure
 from benchmarks.random_models import random_gpt2, random_task
 from benchmarks.suite import single_cell
 from edgewise.task import Sizes
@@ -77,7 +77,7 @@ def points() -> Iterator[Any]:
                 yield from (pytest.param(axis, method, n, marks=group) for n in numbers)
 
 
-@pytest.mark.parametrize("axis, method, number", points())
+@pytest.mark.parametrize("axis, method, number", list(points()))
 def test_growth_with_the_shape(measure: Measure, axis: str, method: str, number: int) -> None:
     shape = SHAPES[axis](number)
     model = random_gpt2(shape.layers, shape.heads, shape.width)

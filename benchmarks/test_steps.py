@@ -5,11 +5,12 @@ import itertools
 import pytest
 import torch
 
-from benchmarks.measuring import InTurns, products
+from benchmarks.measuring import InTurns, Measure, products
 from benchmarks.random_models import gpt2_small, random_task
 from edgewise.transformer import MaskedTransformer
 from methods.eap import EAP
 from methods.edge_pruning import EdgePruning, Training
+from methods.random import Random
 
 PROMPTS, POSITIONS = 8, 16
 OPERATIONS = 65e9
@@ -54,3 +55,15 @@ def test_a_batch_of_eap_on_gpt2_small(in_turns: InTurns, model: MaskedTransforme
         task.train.lengths,
         method="eap",
     )
+
+
+def test_a_random_ranking_on_gpt2_small(measure: Measure, model: MaskedTransformer) -> None:
+    """No pass at all, so that there are no products to compare with."""
+    task = random_task(model, prompts=PROMPTS, positions=POSITIONS)
+    measure(
+        lambda: Random(draws=1).discover(model, task, generator=torch.Generator().manual_seed(0)),
+        model,
+        task.train.lengths,
+        method="random",
+    )
+    assert measure.benchmark.extra_info["flops"] == 0

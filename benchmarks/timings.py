@@ -16,9 +16,12 @@ _UNITS = (
     "Forward-equivalents: matrix-product operations executed over those of one plain forward pass "
     "of the same prompts."
 )
-_RATIOS = (
-    "Each timed in turns with what it is measured against, medians; in brackets the ratio's "
-    "quartiles over the pairs. " + _UNITS + " Peak memory is the process's, model included."
+_COSTS = (
+    "Medians; where there is a ratio, timed in turns with what it is measured against, and in "
+    "brackets the ratio's quartiles over the pairs. "
+    + _UNITS
+    + " Tested: the edge's removal was evaluated; edges dropped with dead components are not "
+    "counted. Peak memory is the process's, model included."
 )
 _METHODS = (
     "Whole discoveries on small tasks. Rankings are cut to a tenth of the edges or, where the true "
@@ -42,11 +45,11 @@ def report_timings(file: Path) -> tuple[list[str], list[Path]]:
     Raises ValueError if the file holds no timings of ours.
     """
     timings, notes = load_timings(file)
-    ratios, methods = ratio_lines(timings), method_lines(timings)
+    costs, methods = cost_lines(timings), method_lines(timings)
     points, exponents = scaling_lines(timings), exponent_lines(timings)
     memory = memory_lines(timings)
     tables = {
-        "ratios": (ratios, show_ratios(ratios), _RATIOS),
+        "costs": (costs, show_costs(costs), _COSTS),
         "methods": (methods, _shown(methods), _METHODS),
         "scaling": (points, _shown(points), _SCALING),
         "exponents": (exponents, show_exponents(exponents), _EXPONENTS),
@@ -60,7 +63,7 @@ def report_timings(file: Path) -> tuple[list[str], list[Path]]:
     figure = scaling_figure(timings, " ".join(notes))
     if figure is not None:
         written += [save(figure, file.parent / "figures" / f"scaling.{k}") for k in ("png", "svg")]
-    main = [show_ratios(ratios), show_exponents(exponents)]
+    main = [show_costs(costs), show_exponents(exponents)]
     return [aligned(lines, "simple") for lines in main if lines], written
 
 
@@ -90,39 +93,32 @@ def load_timings(file: Path) -> tuple[list[Timing], list[str]]:
     return timings, notes
 
 
-def ratio_lines(timings: Iterable[Timing]) -> list[Line]:
-    """What was timed in turns with something else."""
+def cost_lines(timings: Iterable[Timing]) -> list[Line]:
+    """Steps, searches and curves: what is neither on an axis nor a discovery on a task."""
     return [
         {
             "benchmark": one["benchmark"],
             "method": method_style(one["method"]).label if "method" in one else "",
-            "edges": one["edges"],
-            "prompts": one["prompts"],
-            "tokens": one["tokens"],
-            "seconds": one["seconds"],
-            "against": one["against"],
-            "against_seconds": one["against_seconds"],
-            **{name: one[name] for name in ("ratio", "lower_quartile", "upper_quartile", "pairs")},
+            **{name: one[name] for name in ("edges", "prompts", "tokens", "seconds")},
+            **{name: one.get(name) for name in ("against", "against_seconds", "ratio")},
+            **{name: one.get(name) for name in ("lower_quartile", "upper_quartile", "pairs")},
             "gflop": one["flops"] / 1e9,
             "forward_equivalents": one["forward_equivalents"],
-            "tested": one.get("tested"),
-            "dropped": one.get("dropped"),
+            **{name: one.get(name) for name in ("tested", "dropped", "kept", "threshold")},
             "peak_mb": one["peak_bytes"] / MEGABYTE,
         }
         for one in timings
-        if "ratio" in one
+        if "seconds" in one and not {"axis", "task"} & one.keys()
     ]
 
 
-def show_ratios(lines: Iterable[Line]) -> list[Line]:
+def show_costs(lines: Iterable[Line]) -> list[Line]:
     return [
         {
             "benchmark": line["benchmark"].removeprefix("test_").replace("_", " "),
             "seconds": f"{line['seconds']:.3f}",
             "against": line["against"],
-            "its seconds": f"{line['against_seconds']:.3f}",
-            "ratio": f"{line['ratio']:.2f} "
-            f"({line['lower_quartile']:.2f} to {line['upper_quartile']:.2f})",
+            "ratio": _ratio(line),
             "pairs": line["pairs"],
             "forward-eq.": f"{line['forward_equivalents']:,.4g}",
             "per tested edge": _per_tested_edge(line),
@@ -130,6 +126,12 @@ def show_ratios(lines: Iterable[Line]) -> list[Line]:
         }
         for line in lines
     ]
+
+
+def _ratio(line: Line) -> str:
+    if line["ratio"] is None:
+        return ""
+    return f"{line['ratio']:.2f} ({line['lower_quartile']:.2f} to {line['upper_quartile']:.2f})"
 
 
 def _per_tested_edge(line: Line) -> str:
