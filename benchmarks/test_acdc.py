@@ -37,8 +37,8 @@ class Search:
         return model, random_task(model, prompts=self.prompts, positions=self.positions)
 
 
-DEEP = Search(layers=12, heads=12, width=96, prompts=4, positions=8, threshold=0.1)
-"""The layers and heads of GPT-2 small, an eighth of its width: for the count."""
+DEEP = Search(layers=12, heads=12, width=192, prompts=4, positions=8, threshold=0.0015)
+"""The layers and heads of GPT-2 small, a quarter of its width: for the count."""
 WIDE = Search(layers=2, heads=12, width=768, prompts=8, positions=16, threshold=0.1)
 """The heads and width of GPT-2 small, its first two layers: for the time."""
 

@@ -90,6 +90,8 @@ def load_timings(file: Path) -> tuple[list[Timing], list[str]]:
     if work:
         done = "; ".join(f"{label}: {text}" for label, text in sorted(work.items()))
         notes.append(f"Timed along the axes, {done}.")
+    if any("tested" in one and "axis" in one for one in timings):
+        notes.append("Figure and exponents give a search's seconds and work per tested edge.")
     return timings, notes
 
 

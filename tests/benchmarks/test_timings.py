@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.cli import main
-from benchmarks.scaling import fit, scaling_figure
+from benchmarks.scaling import along_axes, fit, scaling_figure, series
 from benchmarks.timings import load_timings, report_timings
 
 MODEL = {
@@ -33,7 +33,7 @@ def point(method: str, value: int, seconds: float, **changes: Any) -> dict[str, 
 POINTS = [
     *(point("eap", value, 0.5 * value**2, added_bytes=value * 2**20) for value in (2, 4, 8)),
     *(point("random", value, 0.1, forward_equivalents=0.0) for value in (2, 4, 8)),
-    *(point("acdc", value, float(value)) for value in (4, 2)),
+    *(point("acdc", value, float(value), tested=10) for value in (4, 2)),
 ]
 RATIO = {
     **MODEL,
@@ -113,6 +113,13 @@ def test_exponents_are_fitted_for_each_method_and_quantity(file: Path) -> None:
     assert float(eap["forward_equivalents"]) == pytest.approx(0, abs=1e-9)
     assert random["forward_equivalents"] == "" and float(random["seconds"]) == pytest.approx(0)
     assert acdc["seconds"] == ""
+
+
+def test_a_searchs_time_is_per_tested_edge_and_its_memory_is_not(file: Path) -> None:
+    timings, _ = load_timings(file)
+    search = along_axes(timings)["layers"]["acdc"]
+    assert series(search, "seconds") == ([2, 4], [0.2, 0.4])
+    assert series(search, "added_bytes") == ([2, 4], [8, 8])
 
 
 def test_points_stand_in_the_order_of_their_axis(file: Path) -> None:
