@@ -22,6 +22,9 @@ DTYPES = ("float32", "float64", "bfloat16", "float16")
 BUNDLED = "bundled"
 """The id of the model that comes with the package."""
 
+TINY_LLAMA = "tiny-llama"
+"""The id of a Llama of random weights that is made when it is asked for."""
+
 
 @dataclass(frozen=True)
 class ModelOptions:

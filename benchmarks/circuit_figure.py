@@ -84,6 +84,45 @@ def drawn_edges(
     return edges
 
 
+class Drawing:
+    """Where a circuit's nodes and edges stand, in units of `INCHES`.
+
+    Raises ValueError if there is no edge to draw.
+    """
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        ablation: Ablation,
+        truth: Bool[Tensor, "reader writer"] | None = None,
+    ) -> None:
+        self.edges = drawn_edges(circuit, ablation, truth)
+        if not self.edges:
+            raise ValueError(
+                f"none of the circuit's {circuit.n_edges} edges is live: nothing to draw"
+            )
+        self._shared = _shared_inputs(circuit.graph, self.edges)
+        self._rows = node_rows(circuit.graph, self.edges)
+        links = [(edge.source, edge.target) for edge in self.edges]
+        self._placed = layout(self._rows, [*links, *self._shared])
+        self._heights = _row_heights(self._placed, self._rows, self.edges)
+        places = self._placed.places.values()
+        self._middle = (min(places) + max(places)) / 2
+        self.width, self.height = max(places) - min(places) + 1, self._heights[-1] + 1
+
+    def draw(self, axes: Axes, width: float) -> None:
+        """Fill the axes, which are `width` wide; the drawing stands in their middle."""
+        axes.set_axis_off()
+        axes.set_xlim(self._middle - width / 2, self._middle + width / 2)
+        axes.set_ylim(-0.5, self._heights[-1] + 0.5)
+        _draw_lines(axes, self.edges, self._shared, self._placed, self._rows, self._heights)
+        for node, row in self._rows.items():
+            _draw_node(axes, node, self._placed.places[node, row], self._heights[row])
+
+    def legend(self) -> list[Line2D]:
+        return legend_of(self.edges, self._shared)
+
+
 def circuit_figure(
     circuit: Circuit,
     ablation: Ablation,
@@ -93,30 +132,18 @@ def circuit_figure(
     truth: Bool[Tensor, "reader writer"] | None = None,
 ) -> Figure:
     """The drawing. Raises ValueError if there is no edge to draw."""
-    edges = drawn_edges(circuit, ablation, truth)
-    if not edges:
-        raise ValueError(f"none of the circuit's {circuit.n_edges} edges is live: nothing to draw")
-    shared = _shared_inputs(circuit.graph, edges)
-    rows = node_rows(circuit.graph, edges)
-    placed = layout(rows, [*((edge.source, edge.target) for edge in edges), *shared])
-    heights = _row_heights(placed, rows, edges)
-    left, right = min(placed.places.values()), max(placed.places.values())
-    width = max(LEAST_WIDTH, INCHES * (right - left + 1) + 2 * MARGIN)
+    drawing = Drawing(circuit, ablation, truth)
+    width = max(LEAST_WIDTH, INCHES * drawing.width + 2 * MARGIN)
     notes = textwrap.wrap(caption, int(CAPTION_CHARACTERS_PER_INCH * width))
-    handles = _legend(edges, shared)
+    handles = drawing.legend()
     columns = min(len(handles), int(width / LEGEND_ENTRY_INCHES))
     above = 0.35 + CAPTION_LINE_INCHES * len(notes)
     below = 0.2 + LEGEND_LINE_INCHES * math.ceil(len(handles) / columns)
-    height = INCHES * (heights[-1] + 1) + above + below
+    height = INCHES * drawing.height + above + below
     with style():
         figure = Figure((width, height))
         axes = figure.add_axes((0, below / height, 1, 1 - (above + below) / height))
-        axes.set_axis_off()
-        axes.set_xlim((left + right - width / INCHES) / 2, (left + right + width / INCHES) / 2)
-        axes.set_ylim(-0.5, heights[-1] + 0.5)
-        _draw_lines(axes, edges, shared, placed, rows, heights)
-        for node, row in rows.items():
-            _draw_node(axes, node, placed.places[node, row], heights[row])
+        drawing.draw(axes, width / INCHES)
         at = MARGIN / width
         figure.text(at, 1 - 0.1 / height, title, va="top", fontsize=10)
         figure.text(
@@ -236,7 +263,8 @@ def _draw_node(axes: Axes, node: str, x: float, y: float) -> None:
     axes.text(x, y, label, ha="center", va="center_baseline", fontsize=8, zorder=4, gid=node)
 
 
-def _legend(edges: Sequence[Edge], shared: Sequence[tuple[str, str]]) -> list[Line2D]:
+def legend_of(edges: Sequence[Edge], shared: Sequence[tuple[str, str]] = ()) -> list[Line2D]:
+    """An entry for every kind of line among the edges."""
     looks: dict[str, Look] = {name: (_COLOURS[kind], "-") for kind, name in _NAMES.items()}
     shown = {edge.look for edge in edges}
     entries = {name: look for name, look in looks.items() if look in shown}

@@ -1,6 +1,7 @@
-"""The command line, `edgewise`: run, discover, report, draw, list.
+"""The command line, `edgewise`: run, discover, report, draw, check, list.
 
-The user's mistakes are one line on stderr and exit code 2; a run with a failed cell ends with 1.
+The user's mistakes are one line on stderr and exit code 2; a run with a failed cell ends with 1, a
+check that finds a difference too.
 Packages that take seconds to import are imported by the verbs that need them.
 """
 
@@ -85,10 +86,17 @@ def run(
     loaded = load_suite(suite, only=only)
     folder = out or Path("runs") / loaded.name
     options = Options(device_of(device), jobs, checkpoint_every)
-    outcomes = run(loaded.cells, folder, options)
+    outcomes = run(
+        loaded.cells,
+        folder,
+        options,
+        searches=loaded.searches,
+        crossings=loaded.crossings,
+    )
     skipped = sum(outcome.status == SKIPPED for outcome in outcomes)
+    searches = f" and {len(loaded.searches)} searches" if loaded.searches else ""
     click.echo(
-        f"{loaded.name}: {len(loaded.cells)} cells in {folder / 'cells'}, "
+        f"{loaded.name}: {len(loaded.cells)} cells{searches} in {folder / 'cells'}, "
         f"{skipped} of them from an earlier run"
     )
     click.echo(f"Tables and figures: edgewise report {folder}")
@@ -171,6 +179,39 @@ def draw(circuit: Path, out: Path | None, edges: int | None, truth: Path | None)
 
     for path in draw(circuit, out=out, n_edges=edges, truth=truth):
         click.echo(f"wrote {path}")
+
+
+@main.command(epilog=_EXAMPLE + "edgewise check")
+@click.argument("folder", type=Path, metavar="[DIR]", required=False)
+@click.option("--only", metavar="METHOD", help="Check the cells of one method.")
+@click.option("--record", is_flag=True, help="Write the reference values anew, in minutes.")
+@_verb
+def check(folder: Path | None, only: str | None, record: bool) -> None:
+    """Run the reference cells again and compare them with their stored values.
+
+    With DIR, compare the reference cells of that results folder instead. Every difference is a
+    line; the exit code is then 1.
+    """
+    from benchmarks import check
+    from benchmarks.record import record_reference
+    from benchmarks.suite import load_suite
+
+    cells = load_suite(check.SUITE, only=only).cells
+    if record:
+        if folder is not None or only is not None:
+            raise ValueError("--record writes all reference values; leave DIR and --only out")
+        record_reference(cells)
+        click.echo(f"Reference values of {len(cells)} cells: {check.REFERENCE}")
+        return
+    if folder is None:
+        n_cells, differences = len(cells), check.check(cells)
+    else:
+        n_cells, differences = check.check_folder(folder, only=only)
+    for difference in differences:
+        click.echo(difference)
+    click.echo(f"Compared {n_cells} reference cells; differences: {len(differences)}")
+    if differences:
+        raise SystemExit(1)
 
 
 @main.command(name="list", epilog=_EXAMPLE + "edgewise list")

@@ -81,7 +81,7 @@ def consistency(found: Sequence[Repeats]) -> list[dict[str, Any]]:
     """One line per setting: its seeds, and means and ranges of sparsity and overlap."""
     return [
         {
-            "task": one.panel.task,
+            "task": one.panel.title,
             "model": one.panel.model,
             "method": method_style(one.method).label,
             "setting": one.setting,
@@ -137,7 +137,7 @@ def _draw_task(part: SubFigure, group: Sequence[Repeats]) -> None:
     overlap.set_xlabel("overlap, edges in both / edges in either")
     overlap.set_ylabel("pairs of seeds")
     for axes in (sparsity, overlap):
-        axes.set_title(group[0].panel.task)
+        axes.set_title(group[0].panel.title)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     part.legend(loc="outside lower center")
 

@@ -1,6 +1,7 @@
 """The picture of a circuit file: what is read, what it is compared with, and what is written."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +107,26 @@ def _truth(
                 f"expected {circuit.graph.convention}"
             )
         return true.mask
-    builder: Any = TASKS.get(_definition(circuit).get("task", ""))
-    if not hasattr(builder, "load_model"):
-        return None
-    task = builder.build(builder.load_model(), None, seed=0)
-    truths = task.true_circuits.get(ablation or task.ablation)
+    definition = _definition(circuit)
+    truths = known_truths(definition.get("task", ""), ablation)
     return nearest_truth(circuit, truths) if truths else None
+
+
+def known_truths(
+    task: str, ablation: Ablation | None, weights: str | None = None
+) -> Sequence[Bool[Tensor, "reader writer"]]:
+    """The true circuits of a compiled program, under its own ablation where none is named.
+
+    None of any other task, nor of a program that is compiled to other `weights` than these.
+    """
+    builder: Any = TASKS.get(task)
+    if not hasattr(builder, "load_model"):
+        return []
+    model = builder.load_model()
+    if weights is not None and model.weight_hash != weights:
+        return []
+    built = builder.build(model, None, seed=0)
+    return built.true_circuits.get(ablation or built.ablation, [])
 
 
 def _definition(circuit: Circuit) -> dict[str, Any]:

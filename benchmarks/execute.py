@@ -29,11 +29,7 @@ def execute(
     """The finished cell's record, what was discovered, and every metric `[row, prompt]`."""
     discovery, cost = discover(cell, model, task, checkpoint, every_seconds=every_seconds)
     discovery = _stamped(discovery, cell, model)
-    if isinstance(discovery, Circuit):
-        rows, prompts = evaluate_circuits(model, task, [discovery])
-    else:
-        sizes = _sizes(cell, model, task)
-        rows, prompts = evaluate_scores(model, task, draws_of(discovery), sizes)
+    rows, prompts = evaluate_discovery(cell, model, task, discovery)
     record = {
         "schema": SCHEMA,
         "name": cell.name,
@@ -87,6 +83,15 @@ def discover(
         "peak_memory_source": meter.memory_source,
         "notes": dict(found.meta),
     }
+
+
+def evaluate_discovery(
+    cell: Cell, model: MaskedTransformer, task: Task, discovery: Discovery
+) -> tuple[list[Record], Prompts]:
+    """The cell's rows, and every metric `[row, prompt]`, for what was found now or earlier."""
+    if isinstance(discovery, Circuit):
+        return evaluate_circuits(model, task, [discovery])
+    return evaluate_scores(model, task, draws_of(discovery), _sizes(cell, model, task))
 
 
 def evaluate_scores(

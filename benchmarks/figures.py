@@ -98,7 +98,7 @@ def _draw_panel(axes: Axes, panel: Panel, metric: str) -> int:
     if panel.records[0]["metrics"][metric]["better"] == "lower":
         error_axis(axes)
     axes.set_ylabel(panel.records[0]["metrics"][metric]["unit"])
-    axes.set_title(panel.task)
+    axes.set_title(panel.title)
     labels = axes.get_legend_handles_labels()[1]
     columns = max(1, min(3, LEGEND_CHARACTERS // (6 + max(map(len, labels)))))
     axes.legend(

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from benchmarks.cell import BUNDLED, Bench, Cell, ModelOptions
+from benchmarks.cell import BUNDLED, TINY_LLAMA, Bench, ModelOptions
 from edgewise import MaskedTransformer, Task
 from tasks import find_task
 from tasks.bundled import FOLDER
+from tasks.tiny_llama import tiny_llama, tiny_tokenizer
 
 
 class Loader:
@@ -42,7 +43,7 @@ class Loader:
         if self._task is None or self._task[0] != bench:
             tokenizer: Any = None
             if bench.model is not None:
-                tokenizer = AutoTokenizer.from_pretrained(_location(bench.model.id))
+                tokenizer = _tokenizer(bench.model.id)
             builder = find_task(bench.task)
             if getattr(builder, "digest", None) != bench.data:
                 raise ValueError(f"the file of {bench.task} has changed since the run began")
@@ -53,37 +54,36 @@ class Loader:
         return self._task[1]
 
 
-def identify(cells: Iterable[Cell], loader: Loader) -> list[Cell]:
-    """The cells, bench by bench, with the hash of their models' weights.
+def identify(benches: Iterable[Bench], loader: Loader) -> dict[Bench, Bench]:
+    """The benches, each with the hash of its model's weights.
 
     Raises ValueError if a model cannot be loaded, or a task of the user's own does not suit it.
     """
-    groups: dict[Bench, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(cell.bench, []).append(cell)
     weights: dict[Any, str] = {}
-    identified: list[Cell] = []
-    for bench, group in groups.items():
+    known: dict[Bench, Bench] = {}
+    for bench in dict.fromkeys(benches):
         key = (bench.model or bench.task, bench.dtype)
         if key not in weights:
             weights[key] = loader.model(bench).weight_hash
-        known = replace(bench, weights=weights[key])
-        if known.data is not None:
-            loader.task(known)
-        identified += [replace(cell, bench=known) for cell in group]
-    return identified
+        known[bench] = replace(bench, weights=weights[key])
+        if bench.data is not None:
+            loader.task(known[bench])
+    return known
+
+
+def _tokenizer(id: str) -> Any:
+    return tiny_tokenizer() if id == TINY_LLAMA else AutoTokenizer.from_pretrained(_location(id))
 
 
 def _load(options: ModelOptions, dtype: torch.dtype, device: torch.device) -> MaskedTransformer:
+    graph: Any = {"embeddings": options.embeddings, "kv_heads": options.kv_heads}
+    if options.id == TINY_LLAMA:
+        made: Any = tiny_llama()
+        return MaskedTransformer(made.to(device, dtype), id=options.id, **graph)
     location = _location(options.id)
     try:
         return MaskedTransformer.from_pretrained(
-            location,
-            id=options.id,
-            dtype=dtype,
-            device=device,
-            embeddings=options.embeddings,
-            kv_heads=options.kv_heads,
+            location, id=options.id, dtype=dtype, device=device, **graph
         )
     except OSError as error:
         where = "is not on disk nor to be downloaded"

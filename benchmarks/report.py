@@ -2,12 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks import tables
 from benchmarks.consistency import consistency, consistency_figure, repeats, show_consistency
+from benchmarks.cross_table import cross_table, show_cross_table
+from benchmarks.examples import examples, show_examples
 from benchmarks.figures import faithfulness_figure, metrics_figure
+from benchmarks.recovered import recovered
+from benchmarks.recovery_figure import recoveries, recovery_figure
 from benchmarks.results import Panel, load_panels
-from benchmarks.store import write_atomically
+from benchmarks.store import Store, write_atomically
 from benchmarks.style import save
 
 _AGREEMENT = ("accuracy", "exact_match", "kendall_tau")
@@ -27,6 +32,22 @@ _RECOVERY = (
     "Found circuits against the nearest true one; `exact` counts runs and, of random circuits, "
     "draws; other columns are means over them. Rankings are cut to a true circuit's size."
 )
+_RECOVERED = (
+    "Each method's circuit nearest to a true one, of all its settings, seeds and draws: chosen by "
+    "the truth. Rankings are cut to a true circuit's size."
+)
+_EXAMPLES = (
+    "Every method at one sparsity, for each number of training examples. Rankings are cut at it: "
+    "the variant best on the validation prompts. Other methods' settings were searched for: "
+    "`trials` says how many were tried, and the circuit is the nearest. Seconds and "
+    "forward-equivalents are those of its discovery alone. In brackets: 95 % bootstrap interval "
+    "over the test prompts; of random circuits, the least and the greatest of all draws."
+)
+_CROSSED = (
+    "The circuits of two tasks on the test prompts of both. `of the first`: the share of the first "
+    "circuit's edges; `overlap`: edges in both circuits over edges in either. In brackets: 95 % "
+    "bootstrap interval over the test prompts."
+)
 _CONSISTENCY = (
     "Circuits that one setting found with different seeds: means, in brackets the least and the "
     "greatest. Overlap of two circuits: edges in both over edges in either; `chance` is that "
@@ -43,18 +64,22 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
     panels, failed = load_panels(folder)
     captions = [panel.caption for panel in panels]
     costs = tables.runtime(panels)
-    sources = dict.fromkeys(line["published_source"] for line in costs if line["published_source"])
-    published = "".join(f" Published seconds: {source}." for source in sources)
-    found, recovered = tables.faithfulness(panels), tables.recovery(panels)
+    found, recovery = tables.faithfulness(panels), tables.recovery(panels)
     missing = tables.without_results(failed)
+    best = recovered(panels)
+    scaling = examples(panels, Store(folder).search_records())
+    crossed = cross_table(panels, Store(folder).crossed_records())
     repeated = repeats(panels, folder)
     alike = consistency(repeated)
     written: list[Path] = []
     for name, numbers, shown, caption in (
         ("faithfulness", found, tables.show_faithfulness(found), _FAITHFULNESS),
-        ("recovery", recovered, tables.show_recovery(recovered), _RECOVERY),
+        ("recovery", recovery, tables.show_recovery(recovery), _RECOVERY),
+        ("crossed", crossed, show_cross_table(crossed), _CROSSED),
         ("consistency", alike, show_consistency(alike), _CONSISTENCY),
-        ("runtime", costs, tables.show_runtime(costs), _RUNTIME + published),
+        ("recovered", best, best, _RECOVERED),
+        ("examples", scaling, show_examples(scaling), _EXAMPLES + _sources(scaling)),
+        ("runtime", costs, tables.show_runtime(costs), _RUNTIME + _sources(costs)),
         ("without_results", missing, missing, _WITHOUT_RESULTS),
     ):
         if numbers:
@@ -65,11 +90,16 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
         "agreement": metrics_figure(panels, _AGREEMENT),
         "consistency": consistency_figure(repeated) if repeated else None,
     }
+    for one in recoveries(panels, Store(folder)):
+        figures[f"recovered-{one.panel.task}"] = recovery_figure(one)
     for name, figure in figures.items():
         if figure is not None:
             written += [save(figure, folder / "figures" / f"{name}.{k}") for k in ("png", "svg")]
     brief = tables.show_faithfulness(found, brief=True)
-    main = [brief, tables.show_recovery(recovered), missing]
+    main = [
+        *(brief, tables.show_recovery(recovery), best, show_examples(scaling)),
+        *(show_cross_table(crossed), missing),
+    ]
     return [tables.aligned(lines, "simple") for lines in main if lines], written
 
 
@@ -90,6 +120,12 @@ def write_table(
         _write_text(folder / f"{name}.tex", in_latex),
         _write_text(folder / f"{name}.csv", tables.comma_separated(numbers)),
     ]
+
+
+def _sources(lines: Iterable[dict[str, Any]]) -> str:
+    """Where the published numbers in a table come from, for its caption."""
+    sources = dict.fromkeys(line["published_source"] for line in lines if line["published_source"])
+    return "".join(f" Published: {source}." for source in sources)
 
 
 def _task_metrics(panels: Iterable[Panel]) -> list[str]:

@@ -13,6 +13,8 @@ from statistics import fmean
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from benchmarks.intervals import bootstrap_interval
 from benchmarks.settings import allowed
@@ -55,11 +57,12 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One task on one model, as the report's figures and captions name it."""
+    """One task on one model; `title` is what figures and tables call it."""
 
     task: str
     records: Sequence[Record]
     rows: Sequence[Row]
+    title: str
 
     @property
     def metric(self) -> str:
@@ -75,14 +78,20 @@ class Panel:
         return self.records[0]["n_edges"]
 
     @property
+    def n_examples(self) -> int:
+        """How many prompts there were for discovery."""
+        return self.records[0]["n_prompts"]["train"]
+
+    @property
     def caption(self) -> str:
-        """Graph convention and number of edges, ablation, test prompts, seeds, device."""
+        """Graph convention and number of edges, ablation, prompts, seeds, device."""
         first = self.records[0]
         seeds = sorted({record["definition"]["seed"] for record in self.records})
         devices = sorted({_device(record) for record in self.records})
         return (
             f"{self.task} on {self.model}: graph of {first['graph']}, {first['ablation']} "
-            f"ablation, {first['n_prompts']['test']:,} test prompts, "
+            f"ablation, {self.n_examples:,} training and {first['n_prompts']['test']:,} test "
+            "prompts, "
             f"seed{'s' if len(seeds) > 1 else ''} {_seeds(seeds)}, "
             f"{'; '.join(devices)}, {first['dtype']}."
         )
@@ -116,8 +125,17 @@ def load_panels(folder: Path) -> tuple[list[Panel], list[Record]]:
     if not records:
         raise ValueError(f"no results in {folder}; `edgewise run` makes them")
     finished = [record for record in records if record["status"] == FINISHED]
-    panels = [_panel(group, store) for group in grouped(finished, _panel_key).values()]
+    groups = list(grouped(finished, _panel_key).values())
+    titles = _titles([group[0] for group in groups])
+    panels = [_panel(group, store, title) for group, title in zip(groups, titles, strict=True)]
     return panels, [record for record in records if record["status"] != FINISHED]
+
+
+def estimates_of(values: Float[Tensor, "row prompt"]) -> list[Estimate]:
+    """Mean and interval of each row."""
+    low, high = (end.tolist() for end in bootstrap_interval(values.numpy()))
+    means = values.double().mean(1).tolist()
+    return [Estimate(*ends) for ends in zip(means, low, high, strict=True)]
 
 
 def knob(method: str) -> str | None:
@@ -138,7 +156,31 @@ def _panel_key(record: Record) -> str:
     return json.dumps({**shared, "ablation": record["ablation"]}, sort_keys=True)
 
 
-def _panel(records: list[Record], store: Store) -> Panel:
+def _titles(firsts: Sequence[Record]) -> list[str]:
+    """Panels' titles: the task and, where several have the same, what tells these apart."""
+    telling: list[Callable[[Record], str]] = [
+        lambda record: record["model"],
+        lambda record: f"{record['n_prompts']['train']:,} examples",
+        lambda record: f"{record['ablation']} ablation",
+        lambda record: record["dtype"],
+    ]
+    same_task = grouped(firsts, lambda record: record["definition"]["task"])
+    return [
+        ", ".join(
+            [
+                record["definition"]["task"],
+                *(
+                    tell(record)
+                    for tell in telling
+                    if len(set(map(tell, same_task[record["definition"]["task"]]))) > 1
+                ),
+            ]
+        )
+        for record in firsts
+    ]
+
+
+def _panel(records: list[Record], store: Store, title: str) -> Panel:
     order = {method: place for place, method in enumerate(METHODS)}
     records = sorted(records, key=lambda record: _order(record, order))
     rows: list[Row] = []
@@ -151,7 +193,7 @@ def _panel(records: list[Record], store: Store) -> Panel:
         for record, own in zip(alike, settings, strict=True):
             full, variant = ({name: own[name] for name in names} for names in (shown, telling))
             rows += _rows(record, store, settings_label(full), settings_label(variant))
-    return Panel(records[0]["definition"]["task"], records, rows)
+    return Panel(records[0]["definition"]["task"], records, rows, title)
 
 
 def _telling(settings: Sequence[Mapping[str, Any]], turned: str | None) -> list[str]:
@@ -183,9 +225,7 @@ def _rows(record: Record, store: Store, setting: str, variant: str) -> list[Row]
     for metric, values in store.prompts(record["name"]).items():
         if matched:
             values = torch.cat([values, matched_prompts[metric]])
-        low, high = (end.tolist() for end in bootstrap_interval(values.numpy()))
-        means = values.double().mean(1).tolist()
-        estimates[metric] = [Estimate(*ends) for ends in zip(means, low, high, strict=True)]
+        estimates[metric] = estimates_of(values)
     return [
         Row(
             cell=record["name"],

@@ -6,6 +6,7 @@ import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
@@ -76,8 +77,15 @@ def allowed(method: str) -> dict[str, Any]:
 
 @cache
 def task_defaults() -> Mapping[str, Mapping[str, Settings]]:
-    """What differs from a method's class defaults: method -> task -> settings."""
-    return tomllib.loads((Path(__file__).parent / "defaults.toml").read_text())
+    """What differs from a method's class defaults: method -> task or pattern -> settings."""
+    return tomllib.loads((Path(__file__).parent / "defaults.toml").read_text(encoding="utf-8"))
+
+
+def defaults_of(method: str, task: str) -> Settings:
+    """The settings under the task's own name, or else under the first pattern that it fits."""
+    tables = task_defaults().get(method, {})
+    fitting = (pattern for pattern in tables if fnmatchcase(task, pattern))
+    return tables.get(task) or tables.get(next(fitting, ""), {})
 
 
 def grid(settings: Mapping[str, Any]) -> Iterator[Settings]:
@@ -94,7 +102,7 @@ def resolve(method: str, task: str, given: Mapping[str, Any]) -> Settings:
     values that the method refuses.
     """
     hints, problems, values = allowed(method), [], {}
-    for name, value in {**task_defaults().get(method, {}).get(task, {}), **given}.items():
+    for name, value in {**defaults_of(method, task), **given}.items():
         if name not in hints:
             problems.append(f"method {method!r}: {unknown('setting', name, hints)}")
             continue

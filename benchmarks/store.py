@@ -4,6 +4,8 @@
     DIR/cells/NAME.safetensors             the circuit or the scores that were found
     DIR/cells/NAME.prompts.safetensors     every metric, [row, prompt]
     DIR/matched/NAME.json, .prompts...     the same scores, cut to other methods' numbers of edges
+    DIR/searches/NAME.json                 the trials of a search, each a cell, and the nearest
+    DIR/crossed/NAME.json, .prompts...     circuits of two tasks on the prompts of both
     DIR/checkpoints/NAME.safetensors       an unfinished discovery
 
 A cell is finished when its JSON is there, which is written last. NAME ends in a hash of what
@@ -39,7 +41,12 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.cells, self.matched = folder / "cells", folder / "matched"
+        self.searches, self.crossed = folder / "searches", folder / "crossed"
         self.checkpoints = folder / "checkpoints"
+
+    @property
+    def _folders(self) -> tuple[Path, ...]:
+        return self.cells, self.matched, self.searches, self.crossed, self.checkpoints
 
     def prepare(self) -> None:
         """Make the folder and clear what killed runs left behind.
@@ -47,7 +54,7 @@ class Store:
         Raises ValueError if it cannot be written or holds results of a newer version.
         """
         try:
-            for folder in (self.cells, self.matched, self.checkpoints):
+            for folder in self._folders:
                 folder.mkdir(parents=True, exist_ok=True)
                 write_atomically(folder / "probe", lambda path: path.write_text(""))
                 (folder / "probe").unlink()
@@ -69,10 +76,39 @@ class Store:
         path = self.cells / f"{name}.json"
         return _read(path) if path.exists() else None
 
+    def write_search(self, record: Record) -> None:
+        _write_json(self.searches / f"{record['name']}.json", record)
+
+    def search_records(self) -> list[Record]:
+        """Every finished search, by name."""
+        return [_read(path) for path in sorted(self.searches.glob("*.json"))]
+
+    def has_crossed(self, name: str) -> bool:
+        return (self.crossed / f"{name}.json").exists()
+
+    def write_crossed(
+        self, record: Record, prompts: Mapping[str, Float[Tensor, "circuit prompt"]]
+    ) -> None:
+        _write_tensors(self.crossed / f"{record['name']}.prompts.safetensors", prompts)
+        _write_json(self.crossed / f"{record['name']}.json", record)
+
+    def crossed_records(self) -> list[tuple[Record, dict[str, Tensor]]]:
+        """Every cross-evaluation, with its metrics per prompt."""
+        records = [_read(path) for path in sorted(self.crossed.glob("*.json"))]
+        return [
+            (record, load_file(self.crossed / f"{record['name']}.prompts.safetensors"))
+            for record in records
+        ]
+
     def is_done(self, name: str) -> bool:
         """Whether a cell need not be run again: a failed one does."""
         record = self.record(name)
         return record is not None and record["status"] != FAILED
+
+    def is_finished(self, name: str) -> bool:
+        """Whether a cell has a result."""
+        record = self.record(name)
+        return record is not None and record["status"] == FINISHED
 
     def write(
         self,

@@ -1,19 +1,25 @@
 """A suite: a grid of cells in one TOML file, checked as a whole before anything runs.
 
 A list is an axis of the grid, for a method's settings, `model`, `seeds` and the graph's options
-alike. `[task.NAME]` gives sizes; in a [[method]] entry `seeds` and `tasks` override the suite's,
-and `[method.task.NAME]` overrides settings on one task. A task that owns its model ignores `model`,
-which is the bundled one where none is named.
+alike. `[task.NAME]` gives sizes, lists too; in a [[method]] entry `seeds`, `tasks`, `train` and
+`ablation` override the suite's, and `[method.task.NAME]` overrides settings on one task. A task
+that owns its model ignores `model`, which is the bundled one where none is named.
+
+`[search]` names a sparsity that every method is to be compared at: in a [[method]] entry
+`search = { SETTING = [low, high] }` has the setting searched for. `cross` names two tasks whose
+circuits are evaluated on the prompts of both.
 """
 
 import itertools
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.cell import BUNDLED, DTYPES, SPARSITIES, Bench, Cell, ModelOptions
+from benchmarks.crossing import Crossing, crossings_of
+from benchmarks.search import Search
 from benchmarks.settings import convert, grid, resolve, unknown
 from edgewise.graph import ABLATIONS
 from edgewise.task import Sizes
@@ -25,18 +31,20 @@ SUITES = Path(__file__).parent / "suites"
 _GRAPH = {"embeddings": ("separate", "joint"), "kv_heads": ("query", "key-value")}
 _KEYS = (
     *("name", "description", "model", "tasks", "seeds", "ablation", "dtype", "sparsities"),
-    *("task", "method", *_GRAPH),
+    *("task", "method", "search", "cross", *_GRAPH),
 )
-_METHOD_KEYS = ("name", "seeds", "tasks", "task")
+_METHOD_KEYS = ("name", "seeds", "tasks", "ablation", "task", "train", "search")
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A name, a line that says what for, and the cells in the order in which they run."""
+    """A name, a line that says what for, and cells and searches in the order of their runs."""
 
     name: str
     description: str
     cells: tuple[Cell, ...]
+    searches: tuple[Search, ...] = ()
+    crossings: tuple[Crossing, ...] = ()
 
 
 class SuiteError(ValueError):
@@ -70,9 +78,11 @@ def load_suite(name_or_file: str, *, only: str | None = None) -> Suite:
     if only not in METHODS:
         raise ValueError(unknown("method", only, METHODS))
     cells = tuple(cell for cell in suite.cells if cell.method == only)
-    if not cells:
+    searches = tuple(search for search in suite.searches if search.cell.method == only)
+    if not cells and not searches:
         raise ValueError(f"{path.name}: no cell of method {only!r}")
-    return Suite(suite.name, suite.description, cells)
+    crossings = tuple(crossing for crossing in suite.crossings if crossing.first.method == only)
+    return replace(suite, cells=cells, searches=searches, crossings=crossings)
 
 
 def parse_suite(text: str, source: str) -> Suite:
@@ -82,10 +92,12 @@ def parse_suite(text: str, source: str) -> Suite:
     except tomllib.TOMLDecodeError as error:
         raise SuiteError(source, [f"not valid TOML: {error}"]) from None
     parser = _Parser(table)
-    cells = parser.cells()
+    cells, searches = parser.work()
+    crossings = parser.crossings(cells)
     if parser.problems:
         raise SuiteError(source, parser.problems)
-    return Suite(table["name"], table.get("description", ""), tuple(cells))
+    work = tuple(cells), tuple(searches), tuple(crossings)
+    return Suite(table["name"], table.get("description", ""), *work)
 
 
 class _Parser:
@@ -96,7 +108,7 @@ class _Parser:
         self.problems: list[str] = []
         self.builders: dict[str, TaskBuilder] = {}
 
-    def cells(self) -> list[Cell]:
+    def work(self) -> tuple[list[Cell], list[Search]]:
         table = self.table
         self._check_keys(table, _KEYS, "key")
         name = table.get("name")
@@ -111,33 +123,57 @@ class _Parser:
         models = self._models()
         ablations = self._choices("ablation", ABLATIONS, default=None)
         dtypes = self._choices("dtype", DTYPES, default="float32")
+        goal = self._goal(table.get("search"), sparsities)
         entries = table.get("method")
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             self.problems.append("no [[method]] entry; expected at least one")
-            return []
+            return [], []
         cells: dict[str, Cell] = {}
+        searches: list[Search] = []
         for position, entry in enumerate(entries, 1):
             where = f"[[method]] number {position}"
             own_tasks = self._tasks(entry["tasks"], where) if "tasks" in entry else tasks
             own_seeds = self._seeds(entry["seeds"], where) if "seeds" in entry else seeds
-            for task, settings in self._settings(entry, where, own_tasks):
+            own_ablations = ablations
+            if "ablation" in entry:
+                own_ablations = self._choices("ablation", ABLATIONS, None, entry)
+            given, interval = self._interval(entry, where, goal)
+            train = self._numbers(entry["train"], f"{where}: train") if "train" in entry else None
+            for task, settings in self._settings(given, where, own_tasks):
                 owns_model = hasattr(self.builders[task], "load_model")
-                for model, ablation, dtype, seed in itertools.product(
-                    [None] if owns_model else models, ablations, dtypes, own_seeds
+                for size, model, ablation, dtype, seed in itertools.product(
+                    _with_train(sizes.get(task, [Sizes()]), train),
+                    [None] if owns_model else models,
+                    own_ablations,
+                    dtypes,
+                    own_seeds,
                 ):
                     bench = _bench(
                         task,
                         self.builders[task],
                         seed,
-                        sizes=sizes.get(task, Sizes()),
+                        sizes=size,
                         model=model,
                         ablation=ablation,
                         dtype=dtype,
                     )
                     method = entry["name"]
                     cell = Cell(method, METHODS[method].version, settings, bench, sparsities)
-                    cells.setdefault(repr((method, sorted(settings.items()), bench)), cell)
-        return list(cells.values())
+                    if interval is None:
+                        cells.setdefault(repr((method, sorted(settings.items()), bench)), cell)
+                    else:
+                        searches.append(Search(cell, *interval, **goal))
+        return list(cells.values()), searches
+
+    def crossings(self, cells: Sequence[Cell]) -> list[Crossing]:
+        """Those of the two tasks named, if any are."""
+        if "cross" not in self.table:
+            return []
+        names = self._tasks(self.table["cross"], "cross")
+        if len(names) != 2:
+            self.problems.append(f"cross is {self.table['cross']!r}; expected two tasks")
+            return []
+        return crossings_of(cells, *names)
 
     def _settings(
         self, entry: Mapping[str, Any], where: str, tasks: list[str]
@@ -207,7 +243,7 @@ class _Parser:
             return SPARSITIES
         return tuple(sorted(set(sparsities)))
 
-    def _sizes(self, tables: Any) -> dict[str, Sizes]:
+    def _sizes(self, tables: Any) -> dict[str, list[Sizes]]:
         if not isinstance(tables, dict):
             self.problems.append("task; expected tables [task.NAME]")
             return {}
@@ -220,17 +256,82 @@ class _Parser:
                 self.problems.append(f"task.{task}; expected a table of sizes")
                 continue
             self._check_keys(table, kinds, f"key in [task.{task}]")
-            for kind, size in table.items():
-                if type(size) is not int or size < 1:
-                    self.problems.append(f"task.{task}.{kind} is {size!r}; expected 1 or more")
-            sizes[task] = Sizes(**{kind: table.get(kind) for kind in kinds})
+            axes = {
+                kind: self._numbers(value, f"task.{task}.{kind}")
+                for kind, value in table.items()
+                if kind in kinds
+            }
+            sizes[task] = [Sizes(**chosen) for chosen in grid(axes)]
         return sizes
 
-    def _choices(self, key: str, known: tuple[str, ...], default: Any) -> list[Any]:
-        """One of `known`, or an axis of them."""
-        if key not in self.table:
+    def _numbers(self, value: Any, where: str) -> list[int]:
+        """Numbers of prompts."""
+        numbers = self._axis(value, where, "numbers")
+        good = [number for number in numbers if type(number) is int and number >= 1]
+        if len(good) < len(numbers):
+            self.problems.append(f"{where} is {value!r}; expected 1 or more")
+        return good
+
+    def _goal(self, table: Any, sparsities: Sequence[float]) -> dict[str, Any]:
+        """What searches are for: a sparsity, and where they may end."""
+        if table is None:
+            return {}
+        if not isinstance(table, dict):
+            self.problems.append("search; expected a table [search]")
+            return {}
+        kinds = {"sparsity": float, "tolerance": float, "trials": int}
+        self._check_keys(table, kinds, "key in [search]")
+        goal = {}
+        for key in kinds.keys() & table.keys():
+            try:
+                goal[key] = convert(table[key], kinds[key])
+            except ValueError as error:
+                self.problems.append(f"search.{key} is {error}")
+        if goal.get("sparsity", 0.0) not in sparsities:
+            self.problems.append(
+                f"search.sparsity is {goal['sparsity']}; expected one of sparsities, at which "
+                "rankings are cut"
+            )
+        if not goal.get("tolerance", 0.0) >= 0 or not goal.get("trials", 1) >= 1:
+            self.problems.append("search; expected a tolerance of 0 or more and a trial or more")
+        return goal
+
+    def _interval(
+        self, entry: Mapping[str, Any], where: str, goal: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], tuple[str, float, float] | None]:
+        """The entry with a searched setting at the interval's lower end; setting and interval."""
+        if "search" not in entry:
+            return entry, None
+        match entry["search"]:
+            case dict(table) if len(table) == 1:
+                ((name, ends),) = table.items()
+            case _:
+                name, ends = None, None
+        match ends:
+            case [int() | float() as low, int() | float() as high] if 0 < low < high:
+                start = {**entry, str(name): low}
+                if "sparsity" in goal:
+                    return start, (str(name), float(low), float(high))
+                self.problems.append(f"{where}: search; expected a [search] with a sparsity")
+                return start, None
+        self.problems.append(
+            f"{where}: search is {entry['search']!r}; expected {{ SETTING = [low, high] }} with "
+            "0 < low < high"
+        )
+        return entry, None
+
+    def _choices(
+        self,
+        key: str,
+        known: tuple[str, ...],
+        default: Any,
+        entry: Mapping[str, Any] | None = None,
+    ) -> list[Any]:
+        """One of `known`, or an axis of them; in the suite's own table if no entry is given."""
+        table = self.table if entry is None else entry
+        if key not in table:
             return [default]
-        choices = self._axis(self.table[key], key, "values")
+        choices = self._axis(table[key], key, "values")
         bad = [choice for choice in choices if choice not in known]
         self.problems += [unknown(key, str(choice), known) for choice in bad]
         return choices
@@ -244,6 +345,14 @@ class _Parser:
         bad = [model for model in models if not isinstance(model, str) or not model]
         self.problems += [f"model is {model!r}; expected a hub id or a folder" for model in bad]
         return [ModelOptions(id=model, **chosen) for model in models for chosen in grid(options)]
+
+
+def _with_train(sizes: Sequence[Sizes], train: Sequence[int] | None) -> Iterator[Sizes]:
+    """The sizes, with other numbers of training prompts where some are given."""
+    if train is None:
+        return iter(sizes)
+    others = dict.fromkeys(replace(size, train=None) for size in sizes)
+    return (replace(size, train=number) for size in others for number in train)
 
 
 def single_cell(

@@ -3,14 +3,13 @@
 import csv
 import io
 import re
-import tomllib
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 from tabulate import LATEX_ESCAPE_RULES, tabulate
 
+from benchmarks.published import published
 from benchmarks.results import Estimate, Panel, Row, grouped
 from benchmarks.store import Record
 from benchmarks.style import method_style
@@ -33,7 +32,7 @@ def faithfulness(panels: Iterable[Panel]) -> list[Line]:
             if not row.is_found:
                 continue
             line = {
-                "task": panel.task,
+                "task": panel.title,
                 "model": panel.model,
                 "method": method_style(row.method).label,
                 "setting": row.setting,
@@ -42,13 +41,13 @@ def faithfulness(panels: Iterable[Panel]) -> list[Line]:
                 "sparsity": row.sparsity,
                 "live_sparsity": row.live_sparsity,
                 "metric": panel.metric,
-                **_estimate("circuit", row.metrics[panel.metric]),
+                **estimate("circuit", row.metrics[panel.metric]),
             }
             same = [
                 other for other in rankings if (other.edges, other.seed) == (row.edges, row.seed)
             ]
             for method in methods:
-                line |= _at_size(panel, [other for other in same if other.method == method])
+                line |= at_size(panel, [other for other in same if other.method == method])
             others = {name: row.metrics[name].mean for name in row.metrics if name != panel.metric}
             lines.append(line | others)
     return lines
@@ -66,26 +65,30 @@ def show_faithfulness(lines: Iterable[Line], *, brief: bool = False) -> list[Lin
         for name in (name.removesuffix(" low") for name in line if name.endswith(" low")):
             cells[name] = f"{line[name]:.3g}"
             if not brief:
-                interval = f"[{line[f'{name} low']:.3g}, {line[f'{name} high']:.3g}]"
-                cells[name] += f" {interval} {line.get(f'{name} variant', '')}".rstrip()
+                cells[name] = f"{with_interval(line, name)} {line.get(f'{name} variant', '')}"
+                cells[name] = cells[name].rstrip()
         shown.append(cells)
     return shown
 
 
+def with_interval(line: Line, name: str) -> str:
+    """An estimate's three columns as one."""
+    return f"{line[name]:.3g} [{line[f'{name} low']:.3g}, {line[f'{name} high']:.3g}]"
+
+
 def runtime(panels: Iterable[Panel]) -> list[Line]:
     """What each setting cost, the median over its runs, beside the papers' published seconds."""
-    published = tomllib.loads((Path(__file__).parent / "published.toml").read_text())
     lines: list[Line] = []
     for panel in panels:
-        times = published.get(panel.task, {})
         by_name = {record["name"]: record for record in panel.records}
         one_row_each = {row.cell: row for row in panel.rows}.values()
         groups = grouped(one_row_each, lambda row: (row.method, row.setting))
         for (method, setting), rows in groups.items():
             records = [by_name[row.cell] for row in rows]
+            printed = published(panel.task, method, panel.n_examples)
             lines.append(
                 {
-                    "task": panel.task,
+                    "task": panel.title,
                     "model": panel.model,
                     "method": method_style(method).label,
                     "setting": setting,
@@ -95,9 +98,9 @@ def runtime(panels: Iterable[Panel]) -> list[Line]:
                     "forward_equivalents": median(
                         record["forward_equivalents"] for record in records
                     ),
-                    "prompts": records[0]["n_prompts"]["train"],
-                    "published_seconds": times.get(method),
-                    "published_source": times["source"] if method in times else None,
+                    "prompts": panel.n_examples,
+                    "published_seconds": printed.get("seconds"),
+                    "published_source": printed.get("source") if "seconds" in printed else None,
                 }
             )
     return lines
@@ -129,7 +132,7 @@ def recovery(panels: Iterable[Panel]) -> list[Line]:
             truths = [row.truth for row in group if row.truth is not None]
             lines.append(
                 {
-                    "task": panel.task,
+                    "task": panel.title,
                     "true_edges": " or ".join(map(str, sizes)),
                     "method": method_style(method).label,
                     "setting": setting,
@@ -248,18 +251,19 @@ def _or_blank(value: Any) -> str:
     return f"{value:,}" if type(value) is int else str(value)
 
 
-def _at_size(panel: Panel, rows: Sequence[Row]) -> Line:
+def at_size(panel: Panel, rows: Sequence[Row]) -> Line:
     """A method's ranking at one size: the variant best on validation there, or all draws."""
     if not rows:
         return {}
     label = method_style(rows[0].method).label
     if rows[0].draw is not None:
         values = [row.metrics[panel.metric].mean for row in rows]
-        return _estimate(label, Estimate(fmean(values), min(values), max(values)))
+        return estimate(label, Estimate(fmean(values), min(values), max(values)))
     best = panel.best(rows)
     chosen = next(row for row in rows if row.variant == best)
-    return _estimate(label, chosen.metrics[panel.metric]) | {f"{label} variant": best}
+    return estimate(label, chosen.metrics[panel.metric]) | {f"{label} variant": best}
 
 
-def _estimate(name: str, estimate: Estimate) -> Line:
-    return {name: estimate.mean, f"{name} low": estimate.low, f"{name} high": estimate.high}
+def estimate(name: str, value: Estimate) -> Line:
+    """A mean and its interval as three columns."""
+    return {name: value.mean, f"{name} low": value.low, f"{name} high": value.high}

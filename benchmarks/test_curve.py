@@ -92,18 +92,16 @@ def test_a_curve_against_ten_passes_of_hugging_face(in_turns: InTurns, curve: Cu
 
 def live_flops(model: MaskedTransformer, task: Task, circuit: Circuit) -> int:
     """Operations of a circuit's live components, and of reading its live edges one by one."""
-    graph, architecture = model.graph, model.architecture
+    architecture = model.architecture
     prompts, positions = task.test.clean.shape
     n_targets = task.test.targets.numel()
-    reaches = graph.reaches_out(circuit.mask)
-    live = circuit.mask & reaches[:, None]
-    reads = 2 * architecture.d_model * positions * prompts * int(live[:-1].sum())
-    total = reads + 2 * architecture.d_model * n_targets * int(live[-1].sum())
-    for block in graph.blocks[:-1]:
-        part = graph.needed(block, reaches)
-        if part is not None:
-            n_heads = None if part.heads is None else len(part.heads)
+    live = model.graph.live(circuit.mask, task.ablation)
+    read_vectors = prompts * positions * int(live[:-1].sum()) + n_targets * int(live[-1].sum())
+    total = 2 * architecture.d_model * read_vectors
+    for block in model.graph.blocks[:-1]:
+        n_live = int(live[:, block.writers].any(0).sum())
+        if n_live:
             total += flops.block_flops(
-                architecture, block, prompts, positions, n_heads=n_heads, n_kv=n_heads
+                architecture, block, prompts, positions, n_heads=n_live, n_kv=n_live
             )
-    return total + flops.block_flops(architecture, graph.blocks[-1], 1, n_targets)
+    return total + flops.block_flops(architecture, model.graph.blocks[-1], 1, n_targets)

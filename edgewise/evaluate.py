@@ -1,7 +1,8 @@
 """How faithful circuits are on prompt pairs, and how close they are to a true circuit.
 
 All circuits are evaluated in the same pass over the prompts: the full and the corrupted run are
-shared, and as many masks as fit `BUFFER_BYTES` go through the model at once.
+shared, and so is, from one circuit to the next, what depends on no edge in which they differ. Dead
+components are not run. Where prompts are few, several masks go through the model at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,7 @@ from edgewise.progress import track
 from edgewise.prompts import PromptPairs
 from edgewise.reference import Reference
 from edgewise.transformer import MaskedTransformer
-
-BUFFER_BYTES = 512 * 2**20
+from edgewise.writers import WriterBuffer
 
 
 @torch.no_grad()
@@ -48,16 +48,19 @@ def evaluate(
     masks = torch.stack([circuit.mask for circuit in circuits]).to(model.device)
     reference = Reference(model, pairs, ablation, budget_bytes=0, mean_over=mean_over)
     values = {name: torch.empty(len(circuits), len(pairs)) for name in metrics}
-    per_token = len(model.graph.writers) * model.architecture.d_model * model.dtype.itemsize
     for index in track(reference.batches(), "evaluating"):
         batch = reference.batch(index)
-        at_once = max(1, BUFFER_BYTES // (per_token * batch.pairs.clean.numel()))
-        for start in range(0, len(masks), at_once):
-            some = masks[start : start + at_once]
-            logits = model(batch.pairs.clean, some, batch.ablated, batch.pairs.targets)
+        tokens, targets = batch.pairs.clean, batch.pairs.targets
+        at_once = max(1, reference.batch_tokens // tokens.numel())
+        buffer: WriterBuffer | None = None
+        for circuit in torch.arange(len(masks)).split(at_once):
+            some = masks[circuit.to(masks.device)]
+            if buffer is None or buffer.n_masks != len(some):
+                buffer = model.buffer(tokens, batch.ablated, n_masks=len(some))
+            logits = model.run(buffer, some, targets)
             for name, metric in metrics.items():
                 result = metric(logits, batch.full_logits, batch.pairs)
-                values[name][start : start + at_once, index.cpu()] = result.float().cpu()
+                values[name][circuit[:, None], index.cpu()] = result.float().cpu()
     return values
 
 

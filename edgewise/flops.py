@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from edgewise.architectures import Architecture
-from edgewise.graph import Block
+from edgewise.graph import Block, Part
 
 
 def block_flops(
@@ -41,9 +41,9 @@ def block_flops(
     return projections + (2 * patterns if backward else patterns)
 
 
-def read_flops(architecture: Architecture, block: Block, tokens: int, n_readers: int) -> int:
-    """Mask times writers for some of a block's readers."""
-    return 2 * tokens * n_readers * block.n_legal * architecture.d_model
+def read_flops(architecture: Architecture, part: Part, tokens: int) -> int:
+    """Mask times writers for a part's readers."""
+    return 2 * tokens * part.n_readers * part.n_sources * architecture.d_model
 
 
 def forward_flops(

@@ -7,7 +7,7 @@ last. So every reader's legal writers are a prefix of the writers, and a model r
 of blocks (attention, MLP, attention, ..., out), each of which reads a prefix and writes a slice.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ from torch import Tensor
 Ablation = Literal["interchange", "zero", "mean"]
 Kind = Literal["attention", "mlp", "out"]
 ABLATIONS: tuple[Ablation, ...] = ("interchange", "zero", "mean")
+_GATHERED = 3
+"""Gathering a writer's outputs costs about as much memory traffic as reading this many."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,14 @@ class Block:
 
 @dataclass(frozen=True)
 class Part:
-    """What a pass runs of a block: all of it, or only some `heads` of an attention block."""
+    """What a pass runs of a block: all of it, or only some `heads` of an attention block.
+
+    `sources` are the writers that its readers read, where those are few of the legal ones.
+    """
 
     block: Block
     heads: Int[Tensor, " head"] | None = None
+    sources: Int[Tensor, " writer"] | None = None
 
     @property
     def readers(self) -> slice | Int[Tensor, " reader"]:
@@ -51,6 +57,10 @@ class Part:
         if self.heads is None:
             return self.block.readers.stop - self.block.readers.start
         return 3 * len(self.heads)
+
+    @property
+    def n_sources(self) -> int:
+        return self.block.n_legal if self.sources is None else len(self.sources)
 
     @property
     def writers(self) -> slice | Int[Tensor, " writer"]:
@@ -153,20 +163,35 @@ class Graph:
         same output with and without ablation. Under zero and mean ablation a component without
         inputs still emits a constant, so only the first half holds.
         """
-        feeds = self.feeds.to(mask.device)
         live = mask & self.legal.to(mask.device)
         live = live & self.reaches_out(live)[..., :, None]
         if ablation != "interchange":
             return live
-        reached = torch.zeros(
-            *mask.shape[:-2], len(self.writers), dtype=torch.bool, device=mask.device
-        )
-        reached[..., 0] = True  # `tok`; positions are the same in both prompts, so `pos` stays out
+        # From `tok` alone: positions are the same in both prompts, so `pos` stays out.
+        start = torch.zeros(len(self.writers), dtype=torch.bool, device=mask.device)
+        start[0] = True
+        return live & self.downstream(live, writers=start)[..., None, :]
+
+    def downstream(
+        self,
+        mask: Bool[Tensor, "*circuits reader writer"],
+        *,
+        writers: Bool[Tensor, " writer"] | None = None,
+        readers: Bool[Tensor, " reader"] | None = None,
+    ) -> Bool[Tensor, "*circuits writer"]:
+        """The given writers, and all that depend on them or on given readers along the mask."""
+        feeds = self.feeds.to(mask.device)
+        shape = (*mask.shape[:-2], len(self.writers))
+        depends = torch.zeros(shape, dtype=torch.bool, device=mask.device)
+        if writers is not None:
+            depends |= writers
         for block in self.blocks[:-1]:
-            fed = (live[..., block.readers, :] & reached[..., None, :]).any(-1)
+            fed = (mask[..., block.readers, :] & depends[..., None, :]).any(-1)
+            if readers is not None:
+                fed |= readers[block.readers]
             inputs = feeds[block.readers, block.writers]
-            reached[..., block.writers] = (fed[..., :, None] & inputs).any(-2)
-        return live & reached[..., None, :]
+            depends[..., block.writers] |= (fed[..., :, None] & inputs).any(-2)
+        return depends
 
     def reaches_out(
         self, mask: Bool[Tensor, "*circuits reader writer"]
@@ -181,17 +206,25 @@ class Graph:
             reaches[..., block.readers] = (useful[..., None, :] & inputs).any(-1)
         return reaches
 
-    def needed(self, block: Block, reaches: Bool[Tensor, " reader"]) -> Part | None:
-        """What has to run of a block whose readers reach `out` or not; None if nothing.
+    def part(
+        self,
+        block: Block,
+        wanted: Bool[Tensor, " writer"],
+        present: Bool[Tensor, "reader writer"],
+    ) -> Part | None:
+        """What has to run of a block to give the `wanted` writers, or `out`; None if nothing.
 
-        Heads that share key-value readers run all or none.
+        `present` are the edges that are not masked. Heads that share key-value readers run all or
+        none.
         """
-        needed = reaches[block.readers]
-        if not needed.any():
+        chosen = wanted[block.writers]
+        if not chosen.any() and block.kind != "out":
             return None
-        if needed.all() or self.n_kv_heads is not None:
-            return Part(block)
-        return Part(block, needed[: self.n_heads].nonzero().flatten())
+        every = bool(chosen.all()) or self.n_kv_heads is not None
+        part = Part(block, None if every else chosen.nonzero().flatten())
+        read = present[part.readers, : block.n_legal].any(0)
+        few = _GATHERED * int(read.sum()) <= block.n_legal
+        return replace(part, sources=read.nonzero().flatten()) if few else part
 
     def edge_names(self, mask: Bool[Tensor, "reader writer"]) -> list[str]:
         """The edges of `mask` as `writer->reader`, in the order of the readers."""

@@ -15,7 +15,8 @@ from edgewise.progress import track
 from edgewise.prompts import PromptPairs
 from edgewise.transformer import MaskedTransformer
 
-BATCH_TOKENS = 4096
+BATCH_TOKENS, BATCH_BYTES = 4096, 2 * 2**30
+"""The most tokens that go through the model at once, and the most that their writers take."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,7 @@ class Reference:
         if not model.causal and bool((pairs.lengths != pairs.lengths[0]).any()):
             raise ValueError(f"{model.id} is not causal: all prompts must have the same length")
         self.model, self.ablation = model, ablation
+        self.batch_tokens = batch_tokens(model)
         self.pairs = pairs.to(model.device)
         self._mean = (
             mean_activations(model, mean_over or pairs, width=pairs.clean.shape[1])
@@ -77,9 +79,9 @@ class Reference:
             return Batch(pairs, ablated, self._logits[index])
         return Batch(pairs, *self._run(pairs))
 
-    def batches(self, max_tokens: int = BATCH_TOKENS) -> list[Int[Tensor, " batch"]]:
-        """Indices of all pairs, in length-sorted batches."""
-        return list(self.pairs.batches(max_tokens))
+    def batches(self) -> list[Int[Tensor, " batch"]]:
+        """Indices of all pairs, in length-sorted batches of at most `batch_tokens` tokens."""
+        return list(self.pairs.batches(self.batch_tokens))
 
     def _kept_ablated(self, index: Tensor, width: int) -> Tensor | None:
         if self._ablated is not None:
@@ -87,7 +89,7 @@ class Reference:
         return None if self._mean is None else self._mean[:width]
 
     def _fill(self, kept: PromptPairs) -> None:
-        for index in track(list(kept.batches(BATCH_TOKENS)), "full and corrupted runs"):
+        for index in track(list(kept.batches(self.batch_tokens)), "full and corrupted runs"):
             ablated, self._logits[index] = self._run(kept[index])
             if self._ablated is not None:
                 assert ablated is not None
@@ -100,6 +102,12 @@ class Reference:
         if self.ablation == "interchange":
             return self.model.activations(pairs.corrupted), logits
         return None if self._mean is None else self._mean[:width], logits
+
+
+def batch_tokens(model: MaskedTransformer) -> int:
+    """How many tokens go through the model at once."""
+    per_token = len(model.graph.writers) * model.architecture.d_model * model.dtype.itemsize
+    return max(1, min(BATCH_TOKENS, BATCH_BYTES // per_token))
 
 
 def mean_activations(
@@ -118,7 +126,7 @@ def mean_activations(
         dtype=torch.float64,
         device=model.device,
     )
-    for index in pairs.batches(BATCH_TOKENS):
+    for index in pairs.batches(batch_tokens(model)):
         batch = pairs[index]
         position = torch.arange(batch.clean.shape[1], device=model.device)
         real = position < batch.lengths[:, None]

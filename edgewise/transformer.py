@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from edgewise import flops
@@ -63,6 +64,8 @@ class MaskedTransformer:
         self.device, self.dtype = weight.device, weight.dtype
         self.flops = 0
         """Matrix-product operations executed so far, forward and backward."""
+        self.recompute = False
+        """Whether backward passes run each block again instead of keeping what is inside it."""
 
     @classmethod
     def from_pretrained(
@@ -169,14 +172,12 @@ class MaskedTransformer:
         buffer: WriterBuffer,
         mask: Mask,
         targets: Int[Tensor, "batch *target"] | None = None,
-        *,
-        start: int = 0,
     ) -> Logits:
-        """The masked pass from block `start` of `graph.blocks` on.
+        """The masked pass, as far as the buffer's last run has not done it already.
 
-        Writers below it keep what the buffer's last run left there: for a mask that is all ones
-        below `start`, the full model's outputs. Raises ValueError if one of them is needed now that
-        the last run could leave out.
+        Only components from which the mask leads on to `out` are run and, of these, only what
+        depends on a row of the mask that the last run had otherwise. With a gradient all are run:
+        it is not zero where the mask is.
         """
         if mask.shape[-2:] != self.graph.legal.shape or mask.ndim not in (2, 3):
             raise ValueError(
@@ -185,17 +186,20 @@ class MaskedTransformer:
             )
         masks = mask.to(self.device, self.dtype).view(-1, *self.graph.legal.shape)
         assert len(masks) == buffer.n_masks
-        batch, position = buffer.tokens.shape
-        if start == 0:
-            for writer, output in enumerate(self._embed(buffer.tokens)):
-                buffer.write(slice(writer, writer + 1), output[:, :, None])
-        for index, part in self._parts(buffer, masks, start):
-            count_backward = self._count(part, len(masks) * batch, position)
-            inputs = buffer.read(masks, part, index, on_backward=count_backward)
-            outputs = self._outputs(part, inputs.view(-1, position, *inputs.shape[2:]))
-            buffer.write(part.writers, outputs)
         rows, shape = _rows(buffer.tokens, targets)
-        out = Part(self.graph.blocks[-1])
+        *parts, (_, out) = self._parts(buffer, masks)
+        n_embeddings = len(self.graph.embeddings)
+        if not buffer.holds(slice(0, n_embeddings)):
+            embedded = torch.stack(self._embed(buffer.tokens), 2)
+            buffer.write(slice(0, n_embeddings), embedded)
+        run_part = self._run_part
+        if self.recompute and masks.requires_grad and torch.is_grad_enabled():
+            run_part = partial(checkpoint, run_part, use_reentrant=False, early_stop=False)
+        for index, part in parts:
+            # Of what the last MLP gives, only the targets are read.
+            is_last = index == len(self.graph.blocks) - 2 and rows is not None
+            some = rows.unique() if is_last else None
+            buffer.write(part.writers, run_part(buffer, masks, index, part, some), some)
         count_backward = self._count(out, len(masks), math.prod(shape))
         inputs = buffer.read(masks, out, -1, rows, count_backward)
         buffer.end_run()
@@ -203,24 +207,37 @@ class MaskedTransformer:
         return logits if mask.ndim == 3 else logits[0]
 
     def _parts(
-        self, buffer: WriterBuffer, masks: Float[Tensor, "mask reader writer"], start: int
+        self, buffer: WriterBuffer, masks: Float[Tensor, "mask reader writer"]
     ) -> list[tuple[int, Part]]:
-        """What has to run of each block from `start` on, with the block's index.
+        """What has to run of each block, with the block's index; the output last."""
+        graph = self.graph
+        if masks.requires_grad and torch.is_grad_enabled():
+            buffer.start_run(masks, torch.ones(len(graph.writers), dtype=torch.bool))
+            return [(index, Part(block)) for index, block in enumerate(graph.blocks)]
+        present = masks.cpu() != 0
+        outdated = buffer.outdated(masks, graph)
+        buffer.start_run(masks, outdated)
+        reaches = graph.reaches_out(present).any(0)
+        wanted = outdated & (reaches[:, None] & graph.feeds).any(0)
+        return [
+            (index, part)
+            for index, block in enumerate(graph.blocks)
+            if (part := graph.part(block, wanted, present.any(0))) is not None
+        ]
 
-        Components from which no mask leads on to `out` are left out, unless a gradient is asked
-        for: it is not zero where the mask is.
-        """
-        reaches = torch.ones(len(self.graph.readers), dtype=torch.bool)
-        if not (masks.requires_grad and torch.is_grad_enabled()):
-            reaches = self.graph.reaches_out(masks.cpu() != 0).any(0)
-        parts = [self.graph.needed(block, reaches) for block in self.graph.blocks[:-1]]
-        if not all(buffer.holds(part.writers) for part in parts[:start] if part is not None):
-            raise ValueError(
-                f"a run from block {start} on needs writers that the buffer's last run left out; "
-                "expected a run from block 0 on"
-            )
-        buffer.forget(self.graph.blocks[start].writers.start)
-        return [(index, part) for index, part in enumerate(parts[start:], start) if part]
+    def _run_part(
+        self,
+        buffer: WriterBuffer,
+        masks: Float[Tensor, "mask reader writer"],
+        index: int,
+        part: Part,
+        rows: Int[Tensor, " row"] | None,
+    ) -> Float[Tensor, "prompt token head d_model"]:
+        """What the part's writers give; at some rows of tokens, each stands as a prompt of one."""
+        batch, position = buffer.tokens.shape if rows is None else (len(rows), 1)
+        count_backward = self._count(part, len(masks) * batch, position)
+        inputs = buffer.read(masks, part, index, rows, count_backward)
+        return self._outputs(part, inputs.view(-1, position, *inputs.shape[2:]))
 
     def _full_pass(
         self,
@@ -279,7 +296,7 @@ class MaskedTransformer:
         n_heads = None if part.heads is None else len(part.heads)
         heads = {"n_heads": n_heads, "n_kv": n_heads or self.graph.n_kv_readers}
         shape = (self.architecture, part.block, batch, position)
-        read = flops.read_flops(self.architecture, part.block, batch * position, part.n_readers)
+        read = flops.read_flops(self.architecture, part, batch * position)
         self._add_flops(read + flops.block_flops(*shape, **heads))
         backward = 2 * read + flops.block_flops(*shape, **heads, backward=True)
         return partial(self._add_flops, backward)

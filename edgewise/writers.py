@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -21,8 +21,8 @@ from edgewise.graph import Graph, Part
 class WriterBuffer:
     """`delta[mask, token, writer]`, filled block by block in the order of the graph.
 
-    Blocks may be run again from any of them on: the writers below keep what the last run left. Only
-    the run that filled the buffer first may be differentiated.
+    It remembers the mask of its last run and which writers' outputs it holds, so that a run with
+    another mask need not repeat what is the same. Only its first run may be differentiated.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class WriterBuffer:
         # Zero, as a writer that is not run may still be read, with a mask of zero.
         self.delta = torch.zeros(shape, dtype=dtype, device=tokens.device)
         self._held = torch.zeros(n_writers, dtype=torch.bool)
+        self._mask: Tensor | None = None
         self.ablated = self.residual = None
         if ablated is not None:
             full = ablated.expand(*tokens.shape, n_writers, d_model)
@@ -55,18 +56,14 @@ class WriterBuffer:
         self,
         writers: slice | Int[Tensor, " writer"],
         clean: Float[Tensor, "batch position writer d_model"],
+        rows: Int[Tensor, " row"] | None = None,
     ) -> None:
-        """Store some writers; `batch` is masks × prompts, or prompts alone for all masks."""
-        self._held[writers] = True
-        self._clock = _Write.apply(clean, self._clock, self, writers)
+        """Store some writers; `batch` is masks × prompts, or prompts alone for all masks.
 
-    def holds(self, writers: slice | Int[Tensor, " writer"]) -> bool:
-        """Whether all of some writers were stored and are not forgotten."""
-        return bool(self._held[writers].all())
-
-    def forget(self, start: int) -> None:
-        """Writers from `start` on no longer count as stored."""
-        self._held[start:] = False
+        With `rows`, only those tokens' outputs are given, and the writers do not count as held.
+        """
+        self._held[writers] = rows is None
+        self._clock = _Write.apply(clean, self._clock, self, writers, rows)
 
     def read(
         self,
@@ -81,7 +78,29 @@ class WriterBuffer:
         `index` is the block's place in the graph; `on_backward` is called in the backward pass.
         """
         weights = mask[:, part.readers, : part.block.n_legal]
-        return _Read.apply(weights, self._clock, self, index, rows, on_backward)
+        if part.sources is not None:
+            weights = weights[:, :, part.sources]
+        return _Read.apply(weights, self._clock, self, index, part.sources, rows, on_backward)
+
+    def holds(self, writers: slice) -> bool:
+        """Whether all of some writers are stored, of the run that goes on."""
+        return bool(self._held[writers].all())
+
+    def outdated(
+        self, mask: Float[Tensor, "mask reader writer"], graph: Graph
+    ) -> Bool[Tensor, " writer"]:
+        """The writers whose outputs a run with `mask` cannot take over from the last run."""
+        if self._mask is None:
+            return torch.ones_like(self._held)
+        changed = (mask != self._mask).any(-1).any(0).cpu()
+        return ~self._held | graph.downstream((mask != 0).any(0).cpu(), readers=changed)
+
+    def start_run(
+        self, mask: Float[Tensor, "mask reader writer"], outdated: Bool[Tensor, " writer"]
+    ) -> None:
+        """From here on the buffer is that of a run with `mask`."""
+        self._mask = mask.detach()
+        self._held &= ~outdated
 
     def end_run(self) -> None:
         """Let go of the autograd graph: it holds the buffer, so neither would ever be freed."""
@@ -111,20 +130,28 @@ def _residual_stream(
 class _Write(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, clean: Tensor, clock: Tensor, buffer: WriterBuffer, writers: slice | Tensor
+        ctx: Any,
+        clean: Tensor,
+        clock: Tensor,
+        buffer: WriterBuffer,
+        writers: slice | Tensor,
+        rows: Tensor | None,
     ) -> Tensor:
-        ctx.buffer, ctx.writers, ctx.shape = buffer, writers, clean.shape
-        delta = clean.reshape(-1, buffer.tokens.numel(), *clean.shape[2:])
+        ctx.buffer, ctx.shape = buffer, clean.shape
+        ctx.tokens = slice(None) if rows is None else rows
+        ctx.writers = writers
+        n_tokens = buffer.tokens.numel() if rows is None else len(rows)
+        delta = clean.reshape(-1, n_tokens, *clean.shape[2:])
         if buffer.ablated is not None:
-            delta = delta - buffer.ablated[:, writers]
-        buffer.delta[:, :, writers] = delta
+            delta = delta - buffer.ablated[ctx.tokens][:, writers]
+        buffer.delta[:, ctx.tokens, writers] = delta
         return clock.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, clock: Tensor) -> tuple[Tensor | None, ...]:
-        gradient = ctx.buffer.gradient()[:, :, ctx.writers]
-        return gradient.reshape(ctx.shape), clock, None, None
+        gradient = ctx.buffer.gradient()[:, ctx.tokens, ctx.writers]
+        return gradient.reshape(ctx.shape), clock, None, None, None
 
 
 class _Read(torch.autograd.Function):
@@ -135,19 +162,25 @@ class _Read(torch.autograd.Function):
         clock: Tensor,
         buffer: WriterBuffer,
         index: int,
+        sources: Tensor | None,
         rows: Tensor | None,
         on_backward: Callable[[], None] | None,
     ) -> Tensor:
         ctx.save_for_backward(mask)
         ctx.buffer, ctx.rows, ctx.on_backward = buffer, rows, on_backward
         ctx.starts_backward = index == -1
+        assert sources is None or not mask.requires_grad
         n_masks, n_readers, n_writers = mask.shape
         delta = buffer.delta if rows is None else buffer.delta[:, rows]
         shape = (n_masks, delta.shape[1], n_readers, delta.shape[-1])
         inputs = torch.empty(shape, dtype=delta.dtype, device=delta.device)
         for one in range(n_masks):
+            if sources is None:
+                read = delta[one, :, :n_writers]
+            else:
+                read = delta[one].index_select(1, sources)
             weights = mask[one].expand(shape[1], n_readers, n_writers)
-            torch.bmm(weights, delta[one, :, :n_writers], out=inputs[one])
+            torch.bmm(weights, read, out=inputs[one])
         if buffer.residual is not None:
             residual = buffer.residual[index]
             inputs += (residual if rows is None else residual[rows])[None, :, None]
@@ -172,4 +205,4 @@ class _Read(torch.autograd.Function):
             d_mask[one] = torch.bmm(by_reader, by_writer).sum(0)
         if ctx.on_backward is not None:
             ctx.on_backward()
-        return d_mask, buffer._clock.new_empty(0), None, None, None, None
+        return d_mask, buffer._clock.new_empty(0), None, None, None, None, None

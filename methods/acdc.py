@@ -4,8 +4,8 @@ Readers are visited from `out` downwards; of each, one edge after the other is r
 that raises the objective by strictly less than `threshold`:  L(C \\ e) − L(C) < τ.  A component
 without outgoing edges is dropped with all its inputs, untested. The objective is one value over all
 training pairs.
-Cost: one forward pass of all pairs per tested edge, restarted at the reader's block: everything
-below is still the full model.
+Cost: one forward pass of all pairs per tested edge, of which only what depends on the edge is run:
+everything below is still the full model, and above most components are cut off or do not see it.
 """
 
 import math
@@ -75,7 +75,7 @@ class ACDC:
         objective = _Objective(self, model, task)
         mask, done = graph.legal.clone(), 0
         counts = {"tested": 0, "dropped": 0, "close": 0}
-        current = objective(mask, start=0)
+        current = objective(mask)
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
             tensors, state = saved
             mask, done, current = tensors["mask"], state["done"], state["current"]
@@ -84,14 +84,14 @@ class ACDC:
             if checkpoint is not None and checkpoint.due():
                 state = {"done": position, "current": current, "counts": counts}
                 checkpoint.save({"mask": mask}, state)
-            block_index, reader, parents = visits[position]
+            reader, parents = visits[position]
             if is_dead(graph, mask, reader):
                 counts["dropped"] += int(mask[reader].sum())
                 mask[reader] = False
                 continue
             for writer in parents:
                 mask[reader, writer] = False
-                value = objective(mask, start=block_index)
+                value = objective(mask)
                 counts["tested"] += 1
                 counts["close"] += abs(value - current - self.threshold) < CLOSE
                 if value - current < self.threshold:
@@ -100,14 +100,14 @@ class ACDC:
                     mask[reader, writer] = True
         return Circuit(mask, graph, {"objective": current, **counts})
 
-    def _visits(self, graph: Graph, generator: Generator) -> list[tuple[int, int, list[int]]]:
-        """(block index, reader, its writers) in the order of the search."""
-        visits: list[tuple[int, int, list[int]]] = []
-        for index, block in reversed(list(enumerate(graph.blocks))):
+    def _visits(self, graph: Graph, generator: Generator) -> list[tuple[int, list[int]]]:
+        """(reader, its writers) in the order of the search."""
+        visits: list[tuple[int, list[int]]] = []
+        for block in reversed(graph.blocks):
             readers = range(block.readers.start, block.readers.stop)
             for reader in _ordered(readers, self.reader_order, generator):
                 parents = _ordered(range(block.n_legal), self.parent_order, generator)
-                visits.append((index, reader, parents))
+                visits.append((reader, parents))
         return visits
 
 
@@ -125,10 +125,9 @@ def _ordered(items: range, order: Order, generator: Generator) -> list[int]:
 
 
 class _Objective:
-    """The mean loss over all training pairs of a mask, from block `start` upwards.
+    """The mean loss over all training pairs of a mask.
 
-    Valid in the order of the search: below `start` the mask is all ones, so the buffers' writers
-    there, left by the first run of the full model, still hold.
+    The buffers keep what the last mask's run left, so a run costs what depends on the change alone.
     """
 
     def __init__(self, method: ACDC, model: MaskedTransformer, task: Task) -> None:
@@ -145,11 +144,10 @@ class _Objective:
         if needed <= method.buffer_bytes:
             self._kept = [self._prepare(index) for index in self._index]
 
-    def __call__(self, mask: Bool[Tensor, "reader writer"], *, start: int) -> float:
+    def __call__(self, mask: Bool[Tensor, "reader writer"]) -> float:
         total = 0.0
         for batch, buffer in self._kept or map(self._prepare, self._index):
-            first = start if self._kept else 0
-            logits = self._model.run(buffer, mask, batch.pairs.targets, start=first)
+            logits = self._model.run(buffer, mask, batch.pairs.targets)
             total += float(self._loss(logits, batch.full_logits, batch.pairs).double().sum())
         return total / self._n_pairs
 

@@ -121,15 +121,28 @@ def test_large_errors_are_drawn_on_a_scale_that_shows_the_small_ones(
     assert labels == ["0", "0.1", "0.2", "0.5", "1", "2", "5"]
 
 
-def test_runtimes_stand_beside_published_ones_with_their_source(folder: Path) -> None:
+def test_runtimes_stand_beside_published_ones_of_as_many_examples(
+    folder: Path, add_cell: Callable[..., Record]
+) -> None:
+    report(folder)
+    assert {line["published_seconds"] for line in lines(folder, "runtime")} == {""}
+    numbers = {"train": 200, "validation": 8, "test": N_PROMPTS}
+    for seed in (0, 1):
+        add_cell("random", {"draws": 3}, SIZES, [0.0] * 4, draws=3, seed=seed, n_prompts=numbers)
+        settings = {"threshold": 0.1}
+        add_cell("acdc", settings, [10], [0.9], kind="circuit", seed=seed, n_prompts=numbers)
+    for path in (folder / "cells").glob("*eap*"):
+        path.unlink()
+    for path in (folder / "cells").glob("*acdc-0.01-*"):
+        path.unlink()
     report(folder)
     by_method = {line["method"]: line for line in lines(folder, "runtime")}
     assert float(by_method["ACDC"]["published_seconds"]) == 18783
     assert "Table 1" in by_method["ACDC"]["published_source"]
     assert by_method["Random"]["published_seconds"] == ""
     assert float(by_method["ACDC"]["seconds"]) == 2.5
-    assert by_method["ACDC"]["runs"] == "2" and by_method["ACDC"]["prompts"] == "7"
-    assert "Published seconds: Bhaskar" in (folder / "tables" / "runtime.md").read_text()
+    assert by_method["ACDC"]["runs"] == "2" and by_method["ACDC"]["prompts"] == "200"
+    assert "Published: Bhaskar" in (folder / "tables" / "runtime.md").read_text()
 
 
 @pytest.mark.parametrize("table", ["faithfulness", "runtime"])

@@ -4,7 +4,15 @@ from typing import Literal
 
 import pytest
 
-from benchmarks.settings import convert, grid, parse_assignments, resolve, task_defaults, unknown
+from benchmarks.settings import (
+    convert,
+    defaults_of,
+    grid,
+    parse_assignments,
+    resolve,
+    task_defaults,
+    unknown,
+)
 from methods import METHODS
 from tasks import TASKS
 
@@ -94,7 +102,18 @@ def test_assignments_are_read_as_toml_or_text() -> None:
 
 
 def test_every_default_of_a_task_is_a_setting_of_a_method() -> None:
-    for method, tasks in task_defaults().items():
-        for task, settings in tasks.items():
-            assert task in TASKS
-            assert resolve(method, task, {}).items() >= settings.items()
+    for method, tables in task_defaults().items():
+        for pattern, settings in tables.items():
+            tasks = [task for task in TASKS if defaults_of(method, task) == settings]
+            assert tasks, f"no task takes [{method}.{pattern}]"
+            for task in tasks:
+                assert resolve(method, task, {}).items() >= settings.items()
+
+
+def test_a_tasks_own_table_stands_before_a_pattern_that_fits() -> None:
+    programs = [task for task in TASKS if task.startswith("tracr-")]
+    steps = {task: resolve("edge-pruning", task, {})["steps"] for task in programs}
+    assert (steps.pop("tracr-reverse"), steps.pop("tracr-xproportion")) == (6000, 720)
+    assert len(steps) == 10 and set(steps.values()) == {1000}
+    assert resolve("edge-pruning", "boolean-few-shot", {})["target_sparsity"] == 1.2
+    assert defaults_of("edge-pruning", "other") == defaults_of("eap", "tracr-sort") == {}

@@ -81,6 +81,16 @@ def test_a_method_entry_overrides_seeds_and_tasks() -> None:
     assert {(cell.bench.task, cell.bench.seed) for cell in eap} == {("ioi", 7)}
 
 
+def test_a_method_entry_overrides_the_ablation() -> None:
+    entry = '[[method]]\nname = "acdc"\nseeds = 7\ntasks = "ioi"\nablation = ["zero", "mean"]\n'
+    acdc = [cell for cell in cells(SUITE + entry) if cell.method == "acdc"]
+    assert [cell.bench.ablation for cell in acdc] == ["zero", "mean"] * 2
+    assert {cell.bench.ablation for cell in cells()} == {None}
+    assert any(
+        "unknown ablation 'zro'" in line for line in problems(SUITE + entry.replace("zero", "zro"))
+    )
+
+
 def test_equal_cells_of_two_entries_are_one() -> None:
     twice = SUITE + '[[method]]\nname = "eap"\nseeds = 7\ntasks = ["ioi"]\n'
     assert len(cells(twice)) == len(cells())

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgewise import evaluate as module
 from edgewise.circuit import Circuit
 from edgewise.evaluate import compare_with_truth, evaluate
 from edgewise.graph import Ablation, Graph
@@ -47,12 +46,12 @@ def one_at_a_time(
     return values
 
 
-@pytest.mark.parametrize("buffer_bytes", [1, 2**29])
+@pytest.mark.parametrize("batch_tokens", [1, 40, 4096])
 @pytest.mark.parametrize("ablation", ABLATIONS)
 def test_every_value_is_that_of_one_circuit_on_one_prompt(
-    case: Case, ablation: Any, buffer_bytes: int, monkeypatch: pytest.MonkeyPatch
+    case: Case, ablation: Any, batch_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BUFFER_BYTES", buffer_bytes)
+    monkeypatch.setattr("edgewise.reference.BATCH_TOKENS", batch_tokens)
     graph, pairs = case.model.graph, random_pairs(LENGTHS)
     circuits = circuits_of(random_masks(graph, 3, density=0.6), graph)
     values = evaluate(case.model, pairs, circuits, metrics=METRICS, ablation=ablation)

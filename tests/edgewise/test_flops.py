@@ -92,10 +92,12 @@ def test_a_masked_pass_is_counted_as_torch_counts_it(
 
 @pytest.mark.parametrize("targets", TARGETS.values(), ids=TARGETS)
 @pytest.mark.parametrize("n_masks", [1, 3])
+@pytest.mark.parametrize("recompute", [False, True])
 def test_a_backward_pass_is_counted_as_torch_counts_it(
-    case: Case, n_masks: int, targets: Any
+    case: Case, n_masks: int, targets: Any, recompute: bool
 ) -> None:
     model = case.model
+    model.recompute = recompute
     ablated = model.activations(case.corrupted)
     masks = random_soft_masks(model.graph, n_masks).requires_grad_()
     model.flops = 0
@@ -120,17 +122,19 @@ def test_sparse_circuits_are_counted_as_torch_counts_them(case: Case) -> None:
     assert len(work) > 1
 
 
-def test_a_run_from_a_block_on_counts_the_rest_alone(case: Case) -> None:
+def test_a_run_after_a_change_counts_the_rest_alone(case: Case) -> None:
+    """The higher the changed reader, the less depends on it."""
     model, graph = case.model, case.model.graph
     masks = torch.ones(1, *graph.legal.shape)
     buffer = model.buffer(case.clean, None)
+    model.run(buffer, masks)
     work = []
-    for start in range(len(graph.blocks)):
-        if start == 0:
-            model.run(buffer, masks)
+    for block in graph.blocks:
+        masks = masks.clone()
+        masks[:, block.readers.start, 0] = 0
         model.flops = 0
         with counted_by_torch() as counter:
-            model.run(buffer, masks, start=start)
+            model.run(buffer, masks)
         assert model.flops == counter.get_total_flops()
         work.append(model.flops)
     assert work == sorted(work, reverse=True)

@@ -153,6 +153,14 @@ def test_the_activations_take_no_gradient(case: Case) -> None:
     assert not case.model(case.clean, random_soft_masks(case.model.graph, 1)).requires_grad
 
 
+def test_recomputed_blocks_give_the_same_gradient(case: Case) -> None:
+    model, mask = case.model, random_soft_masks(case.model.graph, 1)[0]
+    given = case.clean, mask, model.activations(case.corrupted)
+    expected = gradient(model, *given)
+    model.recompute = True
+    torch.testing.assert_close(gradient(model, *given), expected, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("backward", [True, False])
 def test_a_step_leaves_nothing_behind(case: Case, backward: bool) -> None:
     """Without waiting for the garbage collector, which knows nothing of a buffer's size."""

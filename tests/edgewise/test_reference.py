@@ -82,14 +82,17 @@ def test_any_budget_gives_what_each_prompt_gives_alone(
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
-def test_masked_logits_do_not_depend_on_the_budget(case: Case, ablation: Any) -> None:
+def test_masked_logits_do_not_depend_on_the_budget(
+    case: Case, ablation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgewise.reference.BATCH_TOKENS", 16)
     model, pairs = case.model, random_pairs(LENGTHS)
     mask = torch.rand(model.graph.legal.shape)
     values = []
     for budget in (0, 40_000, 2**30):
         reference = Reference(model, pairs, ablation, budget_bytes=budget)
         logits = torch.empty(len(pairs), 2, model.architecture.n_outputs)
-        for index in reference.batches(max_tokens=16):
+        for index in reference.batches():
             batch = reference.batch(index)
             logits[index] = model(batch.pairs.clean, mask, batch.ablated, batch.pairs.targets)
         values.append(logits)
@@ -131,10 +134,17 @@ def test_a_mean_can_be_taken_over_other_prompts_of_other_lengths(case: Case) -> 
         assert not batch.ablated[len(mean) :].any()
 
 
-def test_batches_are_those_of_the_pairs() -> None:
-    pairs = random_pairs(LENGTHS)
-    reference = Reference(MaskedTransformer(gpt2()), pairs, "zero")
-    for ours, theirs in zip(reference.batches(16), pairs.batches(16), strict=True):
+@pytest.mark.parametrize(("tokens", "writers"), [(16, 2**30), (4096, 16)])
+def test_batches_are_bounded_in_tokens_and_in_what_their_writers_take(
+    tokens: int, writers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`writers`: of how many tokens the outputs may be held."""
+    pairs, model = random_pairs(LENGTHS), MaskedTransformer(gpt2())
+    per_token = len(model.graph.writers) * model.architecture.d_model * model.dtype.itemsize
+    monkeypatch.setattr("edgewise.reference.BATCH_TOKENS", tokens)
+    monkeypatch.setattr("edgewise.reference.BATCH_BYTES", writers * per_token)
+    batches = Reference(model, pairs, "zero").batches()
+    for ours, theirs in zip(batches, pairs.batches(16), strict=True):
         assert torch.equal(ours, theirs)
 
 

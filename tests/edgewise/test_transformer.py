@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from edgewise import flops
+from edgewise.graph import Part
 from edgewise.transformer import MaskedTransformer
 from tests.edgewise.conftest import WIDTH, Case
 from tests.models import (
@@ -139,51 +140,55 @@ def test_a_mask_of_any_type_and_layout_is_taken(case: Case) -> None:
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
 @pytest.mark.parametrize("targets", [None, torch.tensor([4, 0, 6])], ids=["all", "some"])
-def test_a_run_from_any_block_on_equals_a_full_run(case: Case, ablation: Any, targets: Any) -> None:
-    """After other masks have been run in the same buffer above that block."""
+@pytest.mark.parametrize("density", [0.12, 0.9])
+def test_a_run_in_a_used_buffer_equals_one_in_an_empty_buffer(
+    case: Case, ablation: Any, targets: Any, density: float
+) -> None:
+    """Masks of which one row, or every row, differs from the last, some with dead components."""
     model, graph = case.model, case.model.graph
     ablated = ablated_by(ablation, model, case.corrupted)
     buffer = model.buffer(case.clean, ablated, n_masks=2)
-    model.run(buffer, torch.ones(2, *graph.legal.shape), targets)
-    for start in reversed(range(len(graph.blocks))):
-        masks = random_soft_masks(graph, 2, seed=start)
-        masks[:, : graph.blocks[start].readers.start] = 1
-        logits = model.run(buffer, masks, targets, start=start)
+    masks = random_masks(graph, 2, density=density)
+    for row in range(-1, len(graph.readers), 3):
+        if row >= 0:
+            masks[:, row] ^= random_masks(graph, 2, density=0.5, seed=row)[:, row]
+        logits = model.run(buffer, masks, targets)
         close(logits, model(case.clean, masks, ablated, targets), **TOLERANCE)
+    others = random_soft_masks(graph, 2)
+    close(
+        model.run(buffer, others, targets),
+        model(case.clean, others, ablated, targets),
+        **TOLERANCE,
+    )
 
 
-def test_a_run_from_a_block_on_keeps_what_the_last_run_left_below(case: Case) -> None:
-    model, graph = case.model, case.model.graph
-    ablated, (mask, other) = model.activations(case.corrupted), random_soft_masks(graph, 2)
-    buffer = model.buffer(case.clean, ablated)
-    model.run(buffer, mask)
-    start = len(graph.blocks) // 2
-    below = slice(0, graph.blocks[start].readers.start)
-    both = other.clone()
-    both[below] = mask[below]
-    close(model.run(buffer, other, start=start), model(case.clean, both, ablated), **TOLERANCE)
+def test_a_used_buffer_serves_other_targets(case: Case) -> None:
+    model, mask = case.model, random_masks(case.model.graph, 1, density=0.5)[0]
+    buffer = model.buffer(case.clean, None)
+    for targets in (torch.tensor([4, 0, 6]), torch.tensor([1, 5, 2]), None):
+        logits = model.run(buffer, mask, targets)
+        close(logits, model(case.clean, mask, targets=targets), **TOLERANCE)
 
 
-def test_a_run_from_a_block_on_is_exact_after_components_were_left_out(case: Case) -> None:
-    """Sparse masks leave out components, which the next run may need: exact, or an error."""
-    model, graph = case.model, case.model.graph
-    ablated, refused = model.activations(case.corrupted), 0
-    buffer = model.buffer(case.clean, ablated)
-    start = len(graph.blocks) // 2
-    below = slice(0, graph.blocks[start].readers.start)
-    first, *others = random_masks(graph, 12, density=0.12)
-    first[below] = True
-    for mask in others:
-        mask[below] = True
-        model.run(buffer, first, start=0)
-        try:
-            logits = model.run(buffer, mask, start=start)
-        except ValueError as error:
-            assert "needs writers that the buffer's last run left out" in str(error)
-            refused += 1
-        else:
-            close(logits, model(case.clean, mask, ablated), **TOLERANCE)
-    assert 0 < refused < len(others)
+def test_only_what_depends_on_a_changed_edge_is_run_again(case: Case) -> None:
+    model, graph, tokens = case.model, case.model.graph, case.clean.numel()
+    first, second = graph.mask_of(["m0->m1", "m1->out", "a0.h0->out"]), graph.mask_of(["m1->out"])
+    mask = first | graph.mask_of([f"{graph.embeddings[0]}->m1"])
+    buffer = model.buffer(case.clean, None)
+    model.run(buffer, first)
+    model.flops = 0
+    model.run(buffer, mask)  # m1 reads another writer
+    m1, out = graph.blocks[-2:]
+    again = [Part(m1, sources=torch.arange(2)), Part(out, sources=torch.arange(2))]
+    expected = sum(flops.block_flops(model.architecture, part.block, 1, tokens) for part in again)
+    expected += sum(flops.read_flops(model.architecture, part, tokens) for part in again)
+    assert model.flops == expected
+    model.flops = 0
+    model.run(buffer, mask & ~(first & ~second))  # and now neither m0 nor, at the output, a0.h0
+    few = [Part(m1, sources=torch.arange(1)), Part(out, sources=torch.arange(1))]
+    expected = sum(flops.block_flops(model.architecture, part.block, 1, tokens) for part in few)
+    expected += sum(flops.read_flops(model.architecture, part, tokens) for part in few)
+    assert model.flops == expected
 
 
 def test_components_that_cannot_reach_the_output_are_not_run(case: Case) -> None:
@@ -193,9 +198,10 @@ def test_components_that_cannot_reach_the_output_are_not_run(case: Case) -> None
     model.flops = 0
     logits = model(case.clean, dead)
     expected = 0
-    for block in graph.blocks[-2:]:
+    for block in graph.blocks[-2:]:  # each reads one writer
+        part = Part(block, sources=torch.arange(1))
         expected += flops.block_flops(model.architecture, block, 1, tokens)
-        expected += flops.read_flops(model.architecture, block, tokens, 1)
+        expected += flops.read_flops(model.architecture, part, tokens)
     assert model.flops == expected
     all_run = dead.float().requires_grad_()  # for a gradient, all must run
     close(model(case.clean, all_run), logits, **TOLERANCE)

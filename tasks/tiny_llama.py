@@ -1,0 +1,55 @@
+"""A tiny Llama of random weights and a tokenizer of words: the Boolean tasks' path, without files.
+
+The model knows nothing. Its weights are those of one seed, larger than a fresh model's, so that its
+predictions depend on the prompt.
+"""
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import PreTrainedTokenizerFast as FastTokenizer
+
+from tasks.boolean import BOOLEAN_FEW_SHOT, BOOLEAN_INSTRUCTION
+
+SEED, WEIGHT_SIZE = 0, 0.2
+UNKNOWN = "?"
+
+
+def tiny_llama() -> LlamaForCausalLM:
+    """Two layers of four heads, the same each time; the caller's random numbers are left alone."""
+    config = LlamaConfig(
+        vocab_size=len(_vocabulary()),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=128,
+        initializer_range=WEIGHT_SIZE,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        return LlamaForCausalLM(config)
+
+
+def tiny_tokenizer() -> FastTokenizer:
+    """Every word and mark of the Boolean prompts is one token."""
+    tokenizer = Tokenizer(models.WordLevel(_vocabulary(), unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = _splitter()  # pyright: ignore[reportAttributeAccessIssue]
+    return FastTokenizer(tokenizer_object=tokenizer, unk_token=UNKNOWN)
+
+
+def _vocabulary() -> dict[str, int]:
+    prompts = (family.prompt("(True and False) or not") for family in _FAMILIES)
+    words = [word for word, _ in _splitter().pre_tokenize_str(" ".join(prompts))]
+    return {word: place for place, word in enumerate(dict.fromkeys((UNKNOWN, *words)))}
+
+
+def _splitter() -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("isolated")]
+    )
+
+
+_FAMILIES = (BOOLEAN_INSTRUCTION, BOOLEAN_FEW_SHOT)
