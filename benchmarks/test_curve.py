@@ -21,7 +21,7 @@ from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 from methods.random import Random
 
-PROMPTS, POSITIONS = 32, 16
+PROMPTS, POSITIONS = 8, 16
 SPARSITIES = (0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999)
 
 
