@@ -33,9 +33,7 @@ check: .venv/.ready  ## check format, lint and types
 
 report: .venv/.ready  ## draw the tables and figures of results/ again
 	@echo "report: tables and figures of results/ from the stored cells"
-	@$(BIN)/edgewise report results/tracr
-	@$(BIN)/edgewise report results/tracr-seeds
-	@$(BIN)/edgewise report results/stories
+	@for cells in results/*/cells; do $(BIN)/edgewise report $${cells%/cells} || exit 1; done
 
 # The two variables hold the build of the package itself to the pins, too: the first for pip
 # before 25.3, the second from there on.

@@ -26,7 +26,7 @@ import torch
 
 from benchmarks.cell import Cell
 from benchmarks.execute import discover, draws_of, evaluate_discovery
-from benchmarks.loading import Loader, identify
+from benchmarks.loading import Loader, identify_cells
 from benchmarks.results import knob, settings_label
 from benchmarks.store import FINISHED, Discovery, Record, Store
 from edgewise import Circuit, EdgeScores, MaskedTransformer, Task
@@ -70,7 +70,7 @@ def check(cells: Iterable[Cell], *, reference: Path = REFERENCE) -> list[Differe
     Raises ValueError for a cell that has no reference values.
     """
     store, loader = Store(reference), Loader(DEVICE)
-    known = identify(cells, loader)
+    known = identify_cells(cells, loader)
     records = {record["name"]: record for record in store.records()}
     missing = [cell.name for cell in known if cell.name not in records]
     if missing:

@@ -41,8 +41,28 @@ def _verb(command: Callable[..., Any]) -> Callable[..., Any]:
     return quiet
 
 
+class _Jobs(click.ParamType):
+    """A number of jobs, or `ray`."""
+
+    name = "N|ray"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return value if value == "ray" else click.IntRange(min=1).convert(value, param, ctx)
+
+
 _device = click.option(
     "--device", metavar="D", help="cpu, cuda, ...; default: the accelerator, if there is one."
+)
+
+_device_map = click.option(
+    "--device-map",
+    metavar="MAP",
+    help="Spread a large model's layers over the devices here: auto, balanced_low_0, ...",
+)
+_recompute = click.option(
+    "--recompute",
+    is_flag=True,
+    help="Run each block again in backward passes: less memory, more operations.",
 )
 
 
@@ -57,7 +77,19 @@ def main() -> None:
 @click.option("--out", type=Path, metavar="DIR", help="Results folder; default: runs/NAME.")
 @click.option("--only", metavar="METHOD", help="Run the cells of one method.")
 @_device
-@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Cells run at a time.")
+@_device_map
+@_recompute
+@click.option(
+    "--jobs",
+    type=_Jobs(),
+    default=1,
+    help="Cells run at a time; ray: one in each GPU or CPU slot of a Ray cluster.",
+)
+@click.option(
+    "--ray-address",
+    metavar="HOST:PORT",
+    help="A running Ray cluster; default: RAY_ADDRESS, or one on this machine for this run.",
+)
 @click.option(
     "--checkpoint-every",
     type=click.FloatRange(min=0),
@@ -71,7 +103,10 @@ def run(
     out: Path | None,
     only: str | None,
     device: str | None,
-    jobs: int,
+    device_map: str | None,
+    recompute: bool,
+    jobs: Any,
+    ray_address: str | None,
     checkpoint_every: float,
 ) -> None:
     """Run the cells of SUITE, a name or a TOML file.
@@ -79,20 +114,28 @@ def run(
     Finished cells are skipped and a killed run goes on where it stopped, so the same command can be
     given again at any time.
     """
+    from benchmarks.backends import ray_cluster
     from benchmarks.environment import device_of
     from benchmarks.run import SKIPPED, Options, run
     from benchmarks.suite import load_suite
+    from edgewise.parallel import process_group, rank
 
     loaded = load_suite(suite, only=only)
     folder = out or Path("runs") / loaded.name
-    options = Options(device_of(device), jobs, checkpoint_every)
-    outcomes = run(
-        loaded.cells,
-        folder,
-        options,
-        searches=loaded.searches,
-        crossings=loaded.crossings,
-    )
+    plan = {"searches": loaded.searches, "crossings": loaded.crossings}
+    if jobs == "ray":
+        elsewhere = device_of(device, here=False)
+        with ray_cluster(ray_address, gpu=elsewhere.type != "cpu") as cluster:
+            options = Options(elsewhere, 1, checkpoint_every, device_map, recompute)
+            outcomes = run(loaded.cells, folder, options, cluster, **plan)
+    elif ray_address is not None:
+        raise ValueError(f"--ray-address {ray_address} with --jobs {jobs}; expected --jobs ray")
+    else:
+        with process_group(device_of(device)) as own:
+            options = Options(own, jobs, checkpoint_every, device_map, recompute)
+            outcomes = run(loaded.cells, folder, options, **plan)
+            if rank() > 0:
+                return
     skipped = sum(outcome.status == SKIPPED for outcome in outcomes)
     searches = f" and {len(loaded.searches)} searches" if loaded.searches else ""
     click.echo(
@@ -115,6 +158,8 @@ def run(
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of prompts and method.")
 @click.option("--out", type=Path, default=Path("runs/discover"), metavar="DIR", help="Results.")
 @_device
+@_device_map
+@_recompute
 @_verb
 def discover(
     method: str,
@@ -124,6 +169,8 @@ def discover(
     seed: int,
     out: Path,
     device: str | None,
+    device_map: str | None,
+    recompute: bool,
 ) -> None:
     """Run one cell, its settings as in a suite, and print what it found."""
     from benchmarks.environment import device_of
@@ -132,9 +179,13 @@ def discover(
     from benchmarks.store import Store
     from benchmarks.suite import single_cell
     from benchmarks.tables import show_record
+    from edgewise.parallel import process_group, rank
 
     cell = single_cell(method, task, model=model, seed=seed, given=parse_assignments(assignments))
-    outcomes = run([cell], out, Options(device_of(device)))
+    with process_group(device_of(device)) as own:
+        outcomes = run([cell], out, Options(own, device_map=device_map, recompute=recompute))
+        if rank() > 0:
+            return
     store = Store(out)
     name = outcomes[0].name
     record = store.record(name)
@@ -231,3 +282,7 @@ def _end(outcomes: "list[Outcome]") -> None:
         click.echo(f"{outcome.status}: {outcome.name}: {outcome.message}", err=True)
     if any(outcome.status == "failed" for outcome in bad):
         raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

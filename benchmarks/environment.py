@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from edgewise import parallel
+
 _PACKAGES = ("edgewise", "numpy", "safetensors", "torch", "transformers", "tracr-pypi")
 
 
@@ -17,10 +19,15 @@ def default_device() -> torch.device:
     return torch.accelerator.current_accelerator() or torch.get_default_device()
 
 
-def device_of(name: str | None) -> torch.device:
-    """A device by name. Raises ValueError if there is none, or it does not work here."""
+def device_of(name: str | None, *, here: bool = True) -> torch.device:
+    """A device by name. Raises ValueError if there is none, or it does not work here.
+
+    One that other machines are to use (`here=False`) is not tried, and any of its kind will do.
+    """
     try:
         device = torch.device(name) if name else default_device()
+        if not here:
+            return torch.device(device.type)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
@@ -29,10 +36,11 @@ def device_of(name: str | None) -> torch.device:
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """Device, packages and commit, for a cell's record."""
+    """Device, processes that share a discovery, packages and commit, for a cell's record."""
     return {
         "device": device.type,
         "device_name": _device_name(device),
+        "processes": parallel.size(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "packages": _packages(),
@@ -42,7 +50,7 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 def _device_name(device: torch.device) -> str:
     module = torch.get_device_module(device)
-    if hasattr(module, "get_device_name"):
+    if hasattr(module, "get_device_name") and module.is_available():
         return module.get_device_name(device)
     threads = torch.get_num_threads()
     return f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}"

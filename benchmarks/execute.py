@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks import environment
 from benchmarks.cell import Cell
 from benchmarks.store import FINISHED, SCHEMA, Discovery, Record
-from edgewise import Circuit, EdgeScores, MaskedTransformer, Task
+from edgewise import Circuit, EdgeScores, MaskedTransformer, Task, parallel
 from edgewise.circuit import n_edges_at
 from edgewise.discovery import Checkpoint, Meter
 from edgewise.evaluate import compare_with_truth, evaluate
@@ -62,7 +62,10 @@ def execute(
 def discover(
     cell: Cell, model: MaskedTransformer, task: Task, checkpoint: Path, *, every_seconds: float
 ) -> tuple[Discovery, dict[str, Any]]:
-    """Run the method; only `discover` itself is timed, with warm kernels and empty caches."""
+    """Run the method; only `discover` itself is timed, with warm kernels and empty caches.
+
+    Of several ranks, operations are summed, peak memory is the largest, and time is each one's own.
+    """
     method = METHODS[cell.method](**cell.settings)
     generator = torch.Generator(model.device).manual_seed(cell.bench.seed)
     _warm_up(model, task)
@@ -75,11 +78,12 @@ def discover(
     with meter.run():
         discovery = method.discover(model, task, generator=generator, checkpoint=saved)
     found = discovery if isinstance(discovery, Circuit) else draws_of(discovery)[0]
+    flops = int(parallel.total(torch.tensor(meter.flops)))
     return discovery, {
         "seconds": meter.seconds,
-        "flops": meter.flops,
-        "forward_equivalents": meter.flops / model.forward_flops(task.train.lengths),
-        "peak_bytes": meter.peak_bytes,
+        "flops": flops,
+        "forward_equivalents": flops / model.forward_flops(task.train.lengths),
+        "peak_bytes": int(parallel.largest(torch.tensor(meter.peak_bytes))),
         "peak_memory_source": meter.memory_source,
         "notes": dict(found.meta),
     }

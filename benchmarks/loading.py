@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from benchmarks.cell import BUNDLED, TINY_LLAMA, Bench, ModelOptions
+from benchmarks.cell import BUNDLED, TINY_LLAMA, Bench, Cell, ModelOptions
 from edgewise import MaskedTransformer, Task
 from tasks import find_task
 from tasks.bundled import FOLDER
@@ -18,8 +18,10 @@ from tasks.tiny_llama import tiny_llama, tiny_tokenizer
 class Loader:
     """Gives a bench's model and task. The last ones stay loaded: cells come bench by bench."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(
+        self, device: torch.device, device_map: str | None = None, *, recompute: bool = False
+    ) -> None:
+        self._device, self._device_map, self._recompute = device, device_map, recompute
         self._model: tuple[Any, MaskedTransformer] | None = None
         self._task: tuple[Bench, Task] | None = None
 
@@ -33,7 +35,8 @@ class Loader:
                 owner: Any = find_task(bench.task)
                 model = owner.load_model(dtype=dtype, device=self._device)
             else:
-                model = _load(bench.model, dtype, self._device)
+                model = _load(bench.model, dtype, self._device, self._device_map)
+            model.recompute = self._recompute
             self._model = (key, model)
         return self._model[1]
 
@@ -71,11 +74,25 @@ def identify(benches: Iterable[Bench], loader: Loader) -> dict[Bench, Bench]:
     return known
 
 
+def identify_cells(cells: Iterable[Cell], loader: Loader) -> list[Cell]:
+    """The cells on their identified benches, bench by bench."""
+    cells = list(cells)
+    known = identify((cell.bench for cell in cells), loader)
+    return [
+        replace(cell, bench=known[bench])
+        for bench in known
+        for cell in cells
+        if cell.bench == bench
+    ]
+
+
 def _tokenizer(id: str) -> Any:
     return tiny_tokenizer() if id == TINY_LLAMA else AutoTokenizer.from_pretrained(_location(id))
 
 
-def _load(options: ModelOptions, dtype: torch.dtype, device: torch.device) -> MaskedTransformer:
+def _load(
+    options: ModelOptions, dtype: torch.dtype, device: torch.device, device_map: str | None
+) -> MaskedTransformer:
     graph: Any = {"embeddings": options.embeddings, "kv_heads": options.kv_heads}
     if options.id == TINY_LLAMA:
         made: Any = tiny_llama()
@@ -83,7 +100,7 @@ def _load(options: ModelOptions, dtype: torch.dtype, device: torch.device) -> Ma
     location = _location(options.id)
     try:
         return MaskedTransformer.from_pretrained(
-            location, id=options.id, dtype=dtype, device=device, **graph
+            location, id=options.id, dtype=dtype, device=device, device_map=device_map, **graph
         )
     except OSError as error:
         where = "is not on disk nor to be downloaded"

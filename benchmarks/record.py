@@ -25,7 +25,7 @@ from benchmarks.check import (
     compare_evaluation,
 )
 from benchmarks.execute import execute
-from benchmarks.loading import Loader, identify
+from benchmarks.loading import Loader, identify_cells
 from benchmarks.store import Discovery, Record, Store
 from edgewise import MaskedTransformer, Task
 from edgewise.progress import track
@@ -56,7 +56,7 @@ def record_reference(
     loader = Loader(DEVICE)
     recorded: list[tuple[Record, Discovery]] = []
     problems: list[str] = []
-    for cell in track(identify(cells, loader), "reference cells"):
+    for cell in track(identify_cells(cells, loader), "reference cells"):
         try:
             model, task = loader.model(cell.bench), loader.task(cell.bench)
             recorded.append(_record(cell, model, task, threads))

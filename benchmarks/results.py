@@ -255,8 +255,12 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 def _device(record: Record) -> str:
     environment = record["environment"]
-    jobs = environment["jobs"]
-    return environment["device_name"] + (f", {jobs} jobs at a time" if jobs > 1 else "")
+    jobs, processes = environment["jobs"], environment.get("processes", 1)
+    return (
+        environment["device_name"]
+        + (f", {processes} processes" if processes > 1 else "")
+        + (f", {jobs} jobs at a time" if jobs > 1 else "")
+    )
 
 
 def _plain(value: Any) -> str:

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from edgewise import parallel
 from edgewise.transformer import MaskedTransformer
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -28,10 +29,14 @@ class Unsupported(ValueError):
 
 
 class Meter:
-    """Seconds, matrix-product operations and peak memory of one discovery, over all its parts."""
+    """Seconds, matrix-product operations and peak memory of one discovery, over all its parts.
+
+    Of a model spread over several devices, the peaks on all of them are added.
+    """
 
     def __init__(self, model: MaskedTransformer) -> None:
         self._model = model
+        self._devices = {weight.device for weight in model.architecture.weights().values()}
         self._seconds = 0.0
         self._flops = 0
         self._peak_bytes = 0
@@ -42,7 +47,8 @@ class Meter:
     @contextmanager
     def run(self) -> Iterator[None]:
         """Time the block; a checkpoint loaded inside it goes on from its own readings."""
-        self.memory_source = _reset_peak_memory(self._model.device)
+        for device in self._devices:
+            self.memory_source = _reset_peak_memory(device)
         self._flops_before, self._started = self._model.flops, time.perf_counter()
         try:
             yield
@@ -63,7 +69,7 @@ class Meter:
 
     @property
     def peak_bytes(self) -> int:
-        now = 0 if self._started is None else _peak_memory(self._model.device)
+        now = 0 if self._started is None else sum(map(_peak_memory, self._devices))
         return max(self._peak_bytes, now)
 
     def state(self) -> dict[str, Any]:
@@ -85,7 +91,8 @@ class Checkpoint:
     """One safetensors file, replaced whole, from which an interrupted discovery goes on.
 
     The meter's readings travel with it, so that time and work between a checkpoint and a kill,
-    which are done again, are counted once.
+    which are done again, are counted once. Of several ranks the first reads and writes, and all go
+    on from its state, its readings included.
     """
 
     def __init__(self, path: Path, meter: Meter, *, every_seconds: float = 60.0) -> None:
@@ -94,16 +101,22 @@ class Checkpoint:
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The tensors and the state last saved, or None; the meter goes on from its readings."""
+        saved = parallel.from_first(self._read)
+        if saved is None:
+            return None
+        tensors, header = saved
+        self._meter.restore(header["meter"])
+        return tensors, header["state"]
+
+    def _read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         if not self.path.exists():
             return None
         with safe_open(self.path, framework="pt") as file:
             header = json.loads(file.metadata()["edgewise"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        self._meter.restore(header["meter"])
-        return tensors, header["state"]
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
 
     def due(self) -> bool:
-        return time.monotonic() - self._last >= self._every
+        return parallel.rank() == 0 and time.monotonic() - self._last >= self._every
 
     def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         header = json.dumps({"state": dict(state), "meter": self._meter.state()})

@@ -5,16 +5,25 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from edgewise import parallel
+
 T = TypeVar("T")
 
 
 def track(
     items: Iterable[T], label: str, *, total: int | None = None, done: int = 0
 ) -> Iterable[T]:
-    """Iterate with a bar on the terminal; silent elsewhere, or when TQDM_DISABLE=1 is set.
+    """Iterate with a bar on the terminal; silent elsewhere, on all ranks but the first, or when
+    TQDM_DISABLE=1 is set.
 
     `done` is how many items an earlier run has finished already.
     """
     return tqdm(
-        items, desc=label, total=total, initial=done, leave=False, disable=None, dynamic_ncols=True
+        items,
+        desc=label,
+        total=total,
+        initial=done,
+        leave=False,
+        disable=None if parallel.rank() == 0 else True,
+        dynamic_ncols=True,
     )

@@ -8,7 +8,7 @@ model on the corrupted prompt. Cost: one forward pass plus 2 · d_model · edges
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils.import_utils import is_accelerate_available
 
 from edgewise import flops
 from edgewise.architectures import Architecture, architecture_of, check_supported
@@ -75,18 +76,31 @@ class MaskedTransformer:
         id: str | None = None,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
+        device_map: str | Mapping[str, int | str | torch.device] | None = None,
         embeddings: Literal["separate", "joint"] = "separate",
         kv_heads: Literal["query", "key-value"] = "query",
     ) -> "MaskedTransformer":
         """Load a Hugging Face model by hub id or folder; `id` is what results call it.
 
+        `device_map` spreads the layers over several devices, as in Hugging Face's own
+        `from_pretrained` ("auto", "balanced_low_0", or a device for each module), instead of
+        `device`. The writers' outputs stay with the embedding, so its device needs room for them.
+
         Raises ValueError for an architecture that is not supported, before any weight is read, and
         OSError where the model is neither on disk nor to be had.
         """
+        if device_map is not None and not is_accelerate_available():
+            raise ValueError(
+                f"device_map={device_map!r} needs the package accelerate: "
+                "pip install 'edgewise[large]'"
+            )
         check_supported(AutoConfig.from_pretrained(id_or_folder))
-        model: Any = AutoModelForCausalLM.from_pretrained(id_or_folder, dtype=dtype)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            id_or_folder, dtype=dtype, device_map=device_map
+        )
+        model = model.to(device) if device_map is None else model
         id = id or str(id_or_folder)
-        return cls(model.to(device), embeddings=embeddings, kv_heads=kv_heads, id=id)
+        return cls(model, embeddings=embeddings, kv_heads=kv_heads, id=id)
 
     @classmethod
     def from_tracr(cls, program: Any, **options: Any) -> "MaskedTransformer":
@@ -197,8 +211,8 @@ class MaskedTransformer:
             run_part = partial(checkpoint, run_part, use_reentrant=False, early_stop=False)
         for index, part in parts:
             # Of what the last MLP gives, only the targets are read.
-            is_last = index == len(self.graph.blocks) - 2 and rows is not None
-            some = rows.unique() if is_last else None
+            is_last = index == len(self.graph.blocks) - 2
+            some = rows.unique() if is_last and rows is not None else None
             buffer.write(part.writers, run_part(buffer, masks, index, part, some), some)
         count_backward = self._count(out, len(masks), math.prod(shape))
         inputs = buffer.read(masks, out, -1, rows, count_backward)

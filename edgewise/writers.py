@@ -77,10 +77,11 @@ class WriterBuffer:
 
         `index` is the block's place in the graph; `on_backward` is called in the backward pass.
         """
-        weights = mask[:, part.readers, : part.block.n_legal]
+        weights, sources = mask[:, part.readers, : part.block.n_legal], None
         if part.sources is not None:
-            weights = weights[:, :, part.sources]
-        return _Read.apply(weights, self._clock, self, index, part.sources, rows, on_backward)
+            sources = part.sources.to(self.delta.device)
+            weights = weights[:, :, sources]
+        return _Read.apply(weights, self._clock, self, index, sources, rows, on_backward)
 
     def holds(self, writers: slice) -> bool:
         """Whether all of some writers are stored, of the run that goes on."""

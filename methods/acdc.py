@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool
 from torch import Generator, Tensor
 
+from edgewise import parallel
 from edgewise.circuit import Circuit
 from edgewise.discovery import Checkpoint
 from edgewise.graph import Graph
@@ -136,10 +137,11 @@ class _Objective:
             task.training_loss if method.objective == "training" else task.attribution_loss
         )
         self._n_pairs = len(task.train)
-        self._reference = Reference(model, task.train, task.ablation)
+        mine = parallel.share(task.train)
+        self._reference = Reference(model, mine, task.ablation, mean_over=task.train)
         self._index = self._reference.batches()
         per_token = len(model.graph.writers) * model.architecture.d_model * model.dtype.itemsize
-        needed = 2 * per_token * task.train.clean.numel()  # outputs and their ablated values
+        needed = 2 * per_token * mine.clean.numel()  # outputs and their ablated values
         self._kept: list[tuple[Batch, WriterBuffer]] | None = None
         if needed <= method.buffer_bytes:
             self._kept = [self._prepare(index) for index in self._index]
@@ -149,7 +151,7 @@ class _Objective:
         for batch, buffer in self._kept or map(self._prepare, self._index):
             logits = self._model.run(buffer, mask, batch.pairs.targets)
             total += float(self._loss(logits, batch.full_logits, batch.pairs).double().sum())
-        return total / self._n_pairs
+        return float(parallel.total(torch.tensor(total, dtype=torch.float64))) / self._n_pairs
 
     def _prepare(self, index: Tensor) -> tuple[Batch, WriterBuffer]:
         batch = self._reference.batch(index)

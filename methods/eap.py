@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Generator
 
+from edgewise import parallel
 from edgewise.circuit import EdgeScores
 from edgewise.discovery import Checkpoint
 from edgewise.progress import track
@@ -48,7 +49,8 @@ class EAP:
         checkpoint: Checkpoint | None = None,
     ) -> EdgeScores:
         """Signed scores are kept beside the ranking as `signed`."""
-        reference = Reference(model, task.train, task.ablation, budget_bytes=0)
+        mine = parallel.share(task.train)
+        reference = Reference(model, mine, task.ablation, budget_bytes=0, mean_over=task.train)
         total = torch.zeros(model.graph.legal.shape, dtype=torch.float64, device=model.device)
         for index in track(reference.batches(), "eap"):
             batch = reference.batch(index)
@@ -56,7 +58,7 @@ class EAP:
             logits = model(batch.pairs.clean, mask, batch.ablated, batch.pairs.targets)
             loss = task.attribution_loss(logits, batch.full_logits, batch.pairs).sum()
             total -= torch.autograd.grad(loss, mask)[0]
-        signed = (total / len(task.train)).float().cpu()
+        signed = (parallel.total(total) / len(task.train)).float().cpu()
         cut, sign = self.selection.split("-")
         return EdgeScores(
             signed.abs() if sign == "absolute" else signed,

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from edgewise import parallel
 from edgewise.circuit import Circuit
 from edgewise.discovery import Checkpoint
 from edgewise.progress import track
@@ -128,11 +129,13 @@ class Training:
 
     def step(self, step: int) -> None:
         """One batch, one sample of the masks, one update."""
-        batch = self._reference.batch(self._draw())
+        drawn = self._draw()
+        batch = self._reference.batch(parallel.share(drawn))
         mask, penalty = self._sample(step)
+        mask.register_hook(parallel.total)  # the loss is this rank's, all that follows is common
         logits = self._model(batch.pairs.clean, mask, batch.ablated, batch.pairs.targets)
-        loss = self._task.training_loss(logits, batch.full_logits, batch.pairs).mean()
-        self._update(loss + penalty, step)
+        loss = self._task.training_loss(logits, batch.full_logits, batch.pairs).sum()
+        self._update(loss / len(drawn) + penalty, step)
 
     def _draw(self) -> Tensor:
         """A batch of distinct pairs, uniformly from all of them; all, if there are fewer."""

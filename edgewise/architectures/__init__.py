@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from edgewise.architectures.gpt2 import GPT2Architecture
 from edgewise.architectures.llama import LlamaArchitecture
+from edgewise.architectures.spread import spread
 
 
 @runtime_checkable
@@ -93,8 +94,9 @@ def check_supported(config: PreTrainedConfig) -> None:
 def architecture_of(model: PreTrainedModel) -> Architecture:
     """The architecture of a loaded Hugging Face model, by its `model_type`.
 
-    Raises ValueError for a type that is not supported, quantised weights, or a bare model without
-    its language-modelling head.
+    Its layers may lie on several devices.
+    Raises ValueError for a type that is not supported, quantised or offloaded weights, or a bare
+    model without its language-modelling head.
     """
     check_supported(model.config)
     if model.get_output_embeddings() is None:
@@ -102,4 +104,4 @@ def architecture_of(model: PreTrainedModel) -> Architecture:
     for name, weight in model.named_parameters():
         if weight.dtype not in _DTYPES:
             raise ValueError(f"weight {name} is {weight.dtype}, {_EXPECTED}")
-    return ARCHITECTURES[model.config.model_type](model)
+    return spread(ARCHITECTURES[model.config.model_type](model), model)

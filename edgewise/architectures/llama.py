@@ -70,8 +70,8 @@ class LlamaArchitecture:
         v = self._project(parts[2], attention.v_proj, shared)
         cos, sin = self._model.model.rotary_emb(
             x, arange(x.shape[1], device=x.device)[None]
-        )  # [1, position, d_head] each
-        q, k = apply_rotary_pos_emb(q, k, cos, sin)
+        )  # [1, position, d_head] each, on the device of the rotary embedding
+        q, k = apply_rotary_pos_emb(q, k, cos.to(x.device), sin.to(x.device))
         k, v = repeat_heads(k, n_heads), repeat_heads(v, n_heads)
         z = scaled_dot_product_attention(q, k, v, is_causal=True, scale=attention.scaling)
         weight = output.weight.view(-1, self.n_heads, self.d_head).permute(1, 2, 0)[chosen]

@@ -63,6 +63,18 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], parts: list
     assert not list(Path("runs").rglob("*.json"))
 
 
+def test_recomputing_costs_operations_and_changes_no_circuit() -> None:
+    records = []
+    for place, options in {"plain": [], "less": ["--recompute"]}.items():
+        result = invoke(*DISCOVER, "--out", place, *options)
+        assert result.exit_code == 0, result.stderr
+        store = Store(Path(place))
+        (record,) = store.records()
+        records.append((record["forward_equivalents"], record["rows"]))
+    (plain, rows), (more, same_rows) = records
+    assert plain < more and rows == same_rows
+
+
 def test_a_suite_with_a_syntax_error_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("name = 'x'\ntasks = ioi")
     assert_one_line_error(invoke("run", "bad.toml"), "bad.toml: not valid TOML", "line 2")

@@ -1,0 +1,61 @@
+"""Every method on random toys, on as many ranks as torchrun starts; the first writes what it found.
+
+Run as `torchrun -m tests.methods.discover_toys FOLDER`, or alone.
+"""
+
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgewise import parallel
+from edgewise.discovery import Checkpoint, Meter
+from edgewise.graph import Ablation
+from edgewise.task import Task
+from methods import METHODS
+from tests.methods import toys
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "eap": {},
+    "acdc": {"threshold": 1e-3},
+    "edge-pruning": dict(
+        steps=200, warmup_steps=10, target_warmup_steps=140, batch_size=5, target_sparsity=0.7
+    ),
+}
+ABLATIONS: tuple[Ablation, ...] = ("interchange", "mean")
+INTERRUPTED_AFTER = 90
+"""Losses of the run that is interrupted and goes on."""
+
+
+def discover_all(folder: Path) -> None:
+    for ablation in ABLATIONS:
+        task = toys.task(toys.random_pairs(7), ablation=ablation)
+        for method in SETTINGS:
+            discover(method, task, folder / f"{method}-{ablation}.safetensors")
+    task = toys.task(toys.random_pairs(7))
+    for method in ("acdc", "edge-pruning"):
+        checkpoint = Checkpoint(folder / "state", Meter(toys.gpt2()), every_seconds=0.0)
+        loss = toys.interrupting(task.training_loss, INTERRUPTED_AFTER)
+        found = folder / f"{method}-resumed.safetensors"
+        with suppress(toys.Interrupted):
+            discover(method, replace(task, training_loss=loss), found, checkpoint)
+        discover(method, task, found, checkpoint)
+        if parallel.rank() == 0:
+            checkpoint.remove()
+
+
+def discover(method: str, task: Task, path: Path, checkpoint: Checkpoint | None = None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    found = METHODS[method](**SETTINGS[method]).discover(
+        toys.gpt2(), task, generator=generator, checkpoint=checkpoint
+    )
+    if parallel.rank() == 0:
+        found.save(path)
+
+
+if __name__ == "__main__":
+    with parallel.process_group(torch.device("cpu")):
+        discover_all(Path(sys.argv[1]))
