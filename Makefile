@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+OUT ?= runs/benchmarks
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench check report
@@ -18,9 +19,11 @@ test: .venv/.ready  ## run the tests
 	@echo "test: running the tests; what is skipped is listed at the end with the reason"
 	@$(BIN)/pytest
 
-bench: .venv/.ready  ## time the methods
+bench: .venv/.ready  ## time the methods, with tables and figures, into runs/benchmarks or OUT=DIR
 	@echo "bench: timing the methods; close other programs for steady numbers"
-	@$(BIN)/pytest benchmarks --benchmark-only
+	@mkdir -p $(OUT)
+	@$(BIN)/pytest --benchmark --benchmark-columns=median,rounds --benchmark-json $(OUT)/cpu.json
+	@$(BIN)/edgewise report $(OUT)/cpu.json
 
 check: .venv/.ready  ## check format, lint and types
 	@echo "check: format, lint and types"

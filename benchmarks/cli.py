@@ -196,13 +196,19 @@ def discover(
 
 
 @main.command(epilog=_EXAMPLE + "edgewise report runs/tracr")
-@click.argument("folder", type=Path, metavar="DIR")
+@click.argument("results", type=Path, metavar="DIR|FILE.json")
 @_verb
-def report(folder: Path) -> None:
-    """Tables and figures of the results in DIR, into DIR/tables and DIR/figures."""
-    from benchmarks.report import report
+def report(results: Path) -> None:
+    """Tables and figures of the results in DIR, into DIR/tables and DIR/figures.
 
-    main_tables, written = report(folder)
+    Of timings, a file that `pytest --benchmark --benchmark-json FILE.json` wrote, they are written
+    beside it.
+    """
+    from benchmarks.report import report
+    from benchmarks.timings import report_timings
+
+    is_timings = results.suffix == ".json"
+    main_tables, written = report_timings(results) if is_timings else report(results)
     for table in main_tables:
         click.echo(table + "\n")
     for path in written:

@@ -1,64 +1,87 @@
-"""Times against the machine's own: as many operations in large products, run in turns."""
+"""Fixtures that measure, the stored counts, and what goes into the JSON and the last lines."""
 
-import time
-from collections.abc import Callable
-from statistics import median, quantiles
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
-from tabulate import tabulate
 
-WIDTH, PRODUCTS = 2048, 4
-PAIRS, WARM_UP = 15, 2
-AgainstProducts = Callable[[Callable[[], object], float], None]
-_ROWS = pytest.StashKey[list[dict[str, object]]]()
+from benchmarks import environment
+from benchmarks.measuring import InTurns, Measure
+from benchmarks.tables import aligned
+from benchmarks.timings import cost_lines, show_costs
+
+COUNTS = Path(__file__).parents[1] / "results" / "benchmarks" / "counts.json"
+"""Operations of every benchmark, written by `pytest --benchmark --write-counts`."""
+
+_TIMINGS = pytest.StashKey[list[dict[str, Any]]]()
 
 
 @pytest.fixture
-def against_products(
+def measure(recorded: BenchmarkFixture, expect_count: Callable[[int], None]) -> Measure:
+    return Measure(recorded, expect_count)
+
+
+@pytest.fixture
+def in_turns(recorded: BenchmarkFixture, expect_count: Callable[[int], None]) -> InTurns:
+    return InTurns(recorded, expect_count)
+
+
+@pytest.fixture
+def recorded(
     benchmark: BenchmarkFixture, request: pytest.FixtureRequest
-) -> AgainstProducts:
-    """Time a function in turns with `operations` in float32 products of 2048 × 2048 matrices.
+) -> Iterator[BenchmarkFixture]:
+    """The benchmark, whose extra information goes into the last lines, too."""
+    yield benchmark
+    timings = request.config.stash.setdefault(_TIMINGS, [])
+    timings.append({"benchmark": request.node.name, **benchmark.extra_info})
 
-    The ratio of the two, its quartiles over the pairs, goes into the benchmark's extra information
-    and into a table at the end. No time is asserted.
-    """
 
-    def compare(function: Callable[[], object], operations: float) -> None:
-        left, right = torch.randn(2, WIDTH, WIDTH)
-        out = torch.empty(WIDTH, WIDTH)
-        products: list[float] = []
+@pytest.fixture
+def expect_count(request: pytest.FixtureRequest, _counts: dict[str, int]) -> Callable[[int], None]:
+    """Hold a benchmark's number of operations to the stored one, exactly."""
+    name = request.node.nodeid
 
-        def run_products() -> None:
-            start = time.perf_counter()
-            for _ in range(PRODUCTS):
-                torch.mm(left, right, out=out)
-            seconds = time.perf_counter() - start
-            products.append(seconds * operations / (PRODUCTS * 2 * WIDTH**3))
-
-        benchmark.pedantic(function, setup=run_products, rounds=PAIRS, warmup_rounds=WARM_UP)
-        if benchmark.stats is None:  # --benchmark-disable
+    def expect(count: int) -> None:
+        if request.config.option.write_counts:
+            _counts[name] = count
             return
-        timed = list(zip(benchmark.stats.stats.data, products[-PAIRS:], strict=True))
-        low, middle, high = quantiles([one / other for one, other in timed], n=4)
-        row = {
-            "seconds": median(one for one, _ in timed),
-            "products": median(other for _, other in timed),
-            "ratio": middle,
-            "lower quartile": low,
-            "upper quartile": high,
-            "pairs": PAIRS,
-        }
-        benchmark.extra_info.update(row, gflop=operations / 1e9, threads=torch.get_num_threads())
-        request.config.stash.setdefault(_ROWS, []).append({"step": request.node.name, **row})
+        assert name in _counts, f"no count of {name} in {COUNTS.name}; --write-counts stores one"
+        assert count == _counts[name], f"{count:,} operations; expected {_counts[name]:,}"
 
-    return compare
+    return expect
+
+
+@pytest.fixture(scope="session")
+def _counts(request: pytest.FixtureRequest) -> Iterator[dict[str, int]]:
+    counts = json.loads(COUNTS.read_text(encoding="utf-8")) if COUNTS.exists() else {}
+    yield counts
+    if request.config.option.write_counts:
+        COUNTS.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(counts, indent=1, sort_keys=True)
+        COUNTS.write_text(text + "\n", encoding="utf-8")
+
+
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    """What a cell's record says of the machine, which names no host."""
+    machine_info.clear()
+    machine_info.update(environment.describe(torch.device("cpu")))
+
+
+def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
+    """The commit is in the machine's description; every single time would be most of the file."""
+    del output_json["commit_info"]
+    for entry in output_json["benchmarks"]:
+        del entry["stats"]["data"]
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    if rows := config.stash.get(_ROWS, []):
-        terminalreporter.section("against large products of as many operations")
-        terminalreporter.write_line(tabulate(rows, headers="keys", floatfmt=".3f"))
+    lines = cost_lines(config.stash.get(_TIMINGS, []))
+    if lines:
+        terminalreporter.section("costs")
+        terminalreporter.write_line(aligned(show_costs(lines), "simple"))

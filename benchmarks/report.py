@@ -1,6 +1,6 @@
 """Tables and figures of a folder: DIR/tables as Markdown, LaTeX and CSV, DIR/figures."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,6 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
     crossed = cross_table(panels, Store(folder).crossed_records())
     repeated = repeats(panels, folder)
     alike = consistency(repeated)
-    target = folder / "tables"
     written: list[Path] = []
     for name, numbers, shown, caption in (
         ("faithfulness", found, tables.show_faithfulness(found), _FAITHFULNESS),
@@ -84,14 +83,7 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
         ("without_results", missing, missing, _WITHOUT_RESULTS),
     ):
         if numbers:
-            notes = "\n".join(f"- {line}" for line in captions)
-            text = f"{caption}\n\n{notes}\n\n{tables.aligned(shown, 'pipe')}\n"
-            in_latex = tables.latex(shown, " ".join([caption, *captions]), name)
-            written += [
-                _write_text(target / f"{name}.md", text),
-                _write_text(target / f"{name}.tex", in_latex),
-                _write_text(target / f"{name}.csv", tables.comma_separated(numbers)),
-            ]
+            written += write_table(folder / "tables", name, numbers, shown, caption, captions)
     figures = {
         "faithfulness": faithfulness_figure(panels) if panels else None,
         "task_metric": metrics_figure(panels, _task_metrics(panels)),
@@ -109,6 +101,25 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
         *(show_cross_table(crossed), missing),
     ]
     return [tables.aligned(lines, "simple") for lines in main if lines], written
+
+
+def write_table(
+    folder: Path,
+    name: str,
+    numbers: Sequence[tables.Line],
+    shown: Sequence[tables.Line],
+    caption: str,
+    notes: Sequence[str],
+) -> list[Path]:
+    """A table as Markdown and LaTeX, as `shown` to people, and as CSV with all its numbers."""
+    listed = "\n".join(f"- {line}" for line in notes)
+    text = f"{caption}\n\n{listed}\n\n{tables.aligned(shown, 'pipe')}\n"
+    in_latex = tables.latex(shown, " ".join([caption, *notes]), name)
+    return [
+        _write_text(folder / f"{name}.md", text),
+        _write_text(folder / f"{name}.tex", in_latex),
+        _write_text(folder / f"{name}.csv", tables.comma_separated(numbers)),
+    ]
 
 
 def _sources(lines: Iterable[dict[str, Any]]) -> str:

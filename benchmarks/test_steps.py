@@ -1,46 +1,69 @@
-"""How long one step of a method takes, against as many operations in large matrix products."""
+"""How long one step of a method takes on GPT-2 small's shape, against large matrix products."""
 
 import itertools
 
+import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
 
-from benchmarks.conftest import AgainstProducts
-from edgewise.metrics import KL, kl_divergence, negative_logit_difference
-from edgewise.prompts import PromptPairs
-from edgewise.task import Task
+from benchmarks.measuring import InTurns, Measure, products
+from benchmarks.random_models import gpt2_small, random_task
 from edgewise.transformer import MaskedTransformer
+from methods.eap import EAP
 from methods.edge_pruning import EdgePruning, Training
+from methods.random import Random
 
 PROMPTS, POSITIONS = 8, 16
 OPERATIONS = 65e9
 """Of one training step on GPT-2 small with 8 prompts of 16 tokens."""
 
 
-def random_task(vocabulary: int) -> Task:
-    """A task whose every batch is all of its prompts, scored at the last position."""
-    clean, corrupted = torch.randint(vocabulary, (2, PROMPTS, POSITIONS))
-    ends = torch.full((PROMPTS, 1), POSITIONS - 1)
-    answers, distractors = clean[:, -1:], corrupted[:, -1:]
-    pairs = PromptPairs(clean, corrupted, ends[:, 0] + 1, ends, answers, distractors)
-    return Task(
-        name="random prompts",
-        version=1,
-        train=pairs,
-        validation=pairs,
-        test=pairs,
-        training_loss=kl_divergence,
-        attribution_loss=negative_logit_difference,
-        metrics={"kl": KL},
-    )
+@pytest.fixture(scope="module")
+def model() -> MaskedTransformer:
+    return gpt2_small()
 
 
-def test_a_step_of_edge_pruning_on_gpt2_small(against_products: AgainstProducts) -> None:
+def test_a_step_of_edge_pruning_on_gpt2_small(in_turns: InTurns, model: MaskedTransformer) -> None:
     """What `discover` does in each step; full and corrupted runs are kept, as there."""
-    torch.manual_seed(0)
-    model = MaskedTransformer(GPT2LMHeadModel(GPT2Config()))
-    task = random_task(model.architecture.n_outputs)
+    task = random_task(model, prompts=PROMPTS, positions=POSITIONS)
     method = EdgePruning(batch_size=PROMPTS)
     training = Training(method, model, task, torch.Generator().manual_seed(0))
     steps = itertools.count()
-    against_products(lambda: training.step(next(steps)), OPERATIONS)
+    in_turns(
+        lambda: training.step(next(steps)),
+        products(OPERATIONS),
+        model,
+        task.train.lengths,
+        against="2048³ products, 65 GFLOP",
+        method="edge-pruning",
+    )
+
+
+def test_a_batch_of_eap_on_gpt2_small(in_turns: InTurns, model: MaskedTransformer) -> None:
+    """A whole discovery of one batch, the full and the corrupted run included."""
+    task = random_task(model, prompts=PROMPTS, positions=POSITIONS)
+
+    def discover() -> None:
+        EAP().discover(model, task, generator=torch.Generator())
+
+    before = model.flops
+    discover()
+    operations = model.flops - before
+    in_turns(
+        discover,
+        products(operations),
+        model,
+        task.train.lengths,
+        method="eap",
+    )
+
+
+def test_a_random_ranking_on_gpt2_small(measure: Measure, model: MaskedTransformer) -> None:
+    """No pass at all, so that there are no products to compare with."""
+    task = random_task(model, prompts=PROMPTS, positions=POSITIONS)
+    measure(
+        lambda: Random(draws=1).discover(model, task, generator=torch.Generator().manual_seed(0)),
+        model,
+        task.train.lengths,
+        method="random",
+    )
+    assert measure.benchmark.extra_info["flops"] == 0

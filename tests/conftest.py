@@ -13,11 +13,14 @@ from huggingface_hub import try_to_load_from_cache
 from jaxtyping import install_import_hook
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-# The hook stands here and not in pytest's options, so that it slows no benchmark.
-install_import_hook(["edgewise", "methods", "tasks"], "beartype.beartype")
 
-if "OMP_NUM_THREADS" not in os.environ:
-    torch.set_num_threads(2)
+def pytest_configure(config: pytest.Config) -> None:
+    """Checked shapes and two threads for the tests; neither for benchmarks alone."""
+    if config.getoption("benchmark_only"):
+        return
+    install_import_hook(["edgewise", "methods", "tasks"], "beartype.beartype")
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(2)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
