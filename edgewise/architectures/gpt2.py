@@ -47,7 +47,8 @@ class GPT2Architecture:
         output = self._layers[layer].attn.c_proj
         chosen = slice(None) if heads is None else heads
         past = None if past is None else past[:, chosen]
-        z = attend(*self._qkv(layer, x, chosen), past, scale=self._scale(layer))
+        q, k, v = self._qkv(layer, x, chosen)
+        z = attend(q, k, v, past, scale=self._scale(layer))
         weight = output.weight.view(self.n_heads, self.d_head, -1)
         return combine(z, weight[chosen], output.bias, self.n_heads)
 

@@ -135,7 +135,8 @@ class TracrArchitecture:
         output = f"transformer/layer_{layer}/attn/linear"
         chosen = slice(None) if heads is None else heads
         past = None if past is None else past[:, chosen]
-        z = attend(*self._qkv(layer, x, chosen), past, causal=self.causal)
+        q, k, v = self._qkv(layer, x, chosen)
+        z = attend(q, k, v, past, causal=self.causal)
         weight = self._weights[f"{output}/w"].view(self.n_heads, self.d_head, -1)
         return combine(z, weight[chosen], self._weights[f"{output}/b"], self.n_heads)
 
