@@ -57,7 +57,7 @@ def test_a_corrupted_batch_rolled_by_one_is_seen(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(
         MaskedTransformer,
         "activations",
-        lambda self, tokens: activations(self, tokens.roll(1, 0)),
+        lambda self, tokens, *rest: activations(self, tokens.roll(1, 0), *rest),
     )
     found = metrics(differences("eap", "ioi-t1"))
     assert of_stored_circuits(found, "kl")
