@@ -20,7 +20,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import hypergeom
 
-from benchmarks.figures import LEGEND_LINE_INCHES, PANEL_INCHES, finish
+from benchmarks.panel_grid import LEGEND_LINE_INCHES, PANEL_INCHES, finish
 from benchmarks.results import Panel, grouped
 from benchmarks.store import Store
 from benchmarks.style import method_style, style

@@ -4,25 +4,29 @@ Rankings are lines over the fixed grid of sizes, circuits are points. A band aro
 seeds or, with one seed, the 95 % bootstrap interval over prompts; bars on points are that interval.
 """
 
-import math
-import textwrap
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import cycle
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.typing import FillStyleType
 
+from benchmarks.panel_grid import LEGEND_LINE_INCHES, draw_legend, entries, finish, grid_of, starts
 from benchmarks.results import Panel, Row, grouped
 from benchmarks.style import GREY, error_axis, method_style, sparsity_axis, style
 
-PANEL_INCHES = (4.6, 3.4)
 FILLS: tuple[FillStyleType, ...] = ("full", "none", "left", "top")
 """Of the markers of a method's variants."""
-LEGEND_LINE_INCHES, CAPTION_LINE_INCHES = 0.19, 0.15
-LEGEND_CHARACTERS, CAPTION_CHARACTERS = 76, 84
+
+POINTS = "Points: circuits, with 95 % bootstrap intervals over the test prompts."
+LINES = (
+    "Lines: rankings; bands: the range over seeds (of random circuits, draws) or, of one seed, the "
+    "95 % bootstrap interval over the test prompts."
+)
+SMALL_LABELS = 7.5
+
+Fills = Mapping[tuple[str, str], FillStyleType]
+"""By method and variant."""
 
 
 def faithfulness_figure(panels: Sequence[Panel]) -> Figure:
@@ -41,74 +45,106 @@ def metrics_figure(panels: Sequence[Panel], metrics: Iterable[str]) -> Figure | 
 
 
 def _figure(groups: Sequence[Sequence[tuple[Panel, str]]]) -> Figure:
-    """Every group of panels starts a new line."""
-    columns = min(2, max(map(len, groups)))
-    lines, places = 0, []
-    for pairs in groups:
-        places += [(1 + columns * lines + offset, *pair) for offset, pair in enumerate(pairs)]
-        lines += math.ceil(len(pairs) / columns)
+    """Every group of panels starts a line, or goes on where it fits whole."""
+    sizes = list(map(len, groups))
+    panels = [panel for pairs in groups for panel, _ in pairs]
+    fills = _fills(panels)
+    looks = [(method, fill) for (method, _), fill in fills.items()]
+    grid = grid_of(sizes, may_share=len(set(looks)) == len(looks))
+    columns = min(grid.columns, sum(sizes))
+    first, lines = starts(sizes, columns)
+    places = [
+        (1 + start + offset, *pair)
+        for start, pairs in zip(first, groups, strict=True)
+        for offset, pair in enumerate(pairs)
+    ]
     with style():
         figure = Figure()
-        legends = [
-            _draw_panel(figure.add_subplot(lines, columns, place), panel, metric)
-            for place, panel, metric in places
-        ]
-        line = PANEL_INCHES[1] + LEGEND_LINE_INCHES * max(legends)
-        finish(figure, (PANEL_INCHES[0] * columns, line * lines), [panel for _, panel, _ in places])
+        legends = [0]
+        for place, panel, metric in places:
+            axes = figure.add_subplot(lines, columns, place)
+            _draw_panel(axes, panel, metric, fills, notes_variant=grid.shares_legend)
+            if grid.shares_legend:
+                axes.tick_params(labelsize=SMALL_LABELS)
+            else:
+                legends.append(draw_legend(axes))
+        line = grid.inches[1] + LEGEND_LINE_INCHES * max(legends)
+        shared = entries(figure.axes) if grid.shares_legend else {}
+        finish(figure, (grid.inches[0] * columns, line * lines), panels, shared, _note(panels))
     return figure
 
 
-def finish(figure: Figure, inches: tuple[float, float], panels: Iterable[Panel]) -> None:
-    """Give a figure its size and, below its axes, the captions of its panels."""
-    width, above = inches
-    characters = int(CAPTION_CHARACTERS / PANEL_INCHES[0] * width)
-    caption = [
-        line
-        for text in dict.fromkeys(panel.caption for panel in panels)
-        for line in textwrap.wrap(text, characters, subsequent_indent="    ")
-    ]
-    below = CAPTION_LINE_INCHES * (len(caption) + 1)
-    height = above + below
-    figure.set_size_inches(width, height)
-    rect = (0, below / height, 1, above / height)
-    figure.set_layout_engine(ConstrainedLayoutEngine(rect=rect))
-    figure.text(0.01, 0.06 / height, "\n".join(caption), fontsize=7, color="#404040")
+def _note(panels: Iterable[Panel]) -> str:
+    kinds = {row.is_found for panel in panels for row in panel.rows}
+    return " ".join(
+        text for text, is_found in ((POINTS, True), (LINES, False)) if is_found in kinds
+    )
 
 
-def _draw_panel(axes: Axes, panel: Panel, metric: str) -> int:
-    """Gives the number of lines of the legend below the panel."""
-    full = [row.metrics[metric].mean for row in panel.rows if row.edges == panel.n_edges]
-    if full:
-        axes.axhline(fmean(full), color="#202020", ls="--", lw=0.9, label="full model")
+def _fills(panels: Iterable[Panel]) -> Fills:
+    """How the markers of each variant of found circuits are filled, alike in all panels."""
+    rows = [row for panel in panels for row in panel.rows if row.is_found]
+    return {
+        (method, variant): FILLS[place % len(FILLS)]
+        for method, alike in grouped(rows, lambda row: row.method).items()
+        for place, variant in enumerate(grouped(alike, lambda row: row.variant))
+    }
+
+
+def _draw_panel(
+    axes: Axes, panel: Panel, metric: str, fills: Fills, *, notes_variant: bool
+) -> None:
+    """`notes_variant`: the variant of a ranking stands below the title, not in its label."""
+    axes.set_title(panel.title)
+    _draw_full_model(axes, panel, metric)
     shown = [row for row in panel.rows if row.edges > 0]
     for method, rows in grouped(shown, lambda row: row.method).items():
         grid = [row for row in rows if not row.is_matched]
         if rows[0].is_found:
-            fills: Iterator[FillStyleType] = cycle(FILLS)
             for variant, points in grouped(rows, lambda row: row.variant).items():
                 label = _label(method, variant)
-                _draw_points(axes, points, label, metric, panel.n_edges, next(fills))
+                _draw_points(axes, points, label, metric, panel.n_edges, fills[method, variant])
         elif rows[0].draw is not None:
             _draw_draws(axes, grid, metric, panel.n_edges)
         else:
             best = panel.best(grid)
             chosen = [row for row in grid if row.variant == best]
-            _draw_ranking(axes, chosen, _label(method, best), metric, panel.n_edges)
-    sparsity_axis(axes, fewest_kept=min(row.edges for row in shown) / panel.n_edges)
+            label = _label(method, "" if notes_variant else best)
+            _draw_ranking(axes, chosen, label, metric, panel.n_edges)
+            if notes_variant and best:
+                _draw_note(axes, _label(method, best), method)
+    has_ranking = any(not row.is_found for row in shown)
+    sparsity_axis(
+        axes,
+        fewest_kept=min(row.edges for row in shown) / panel.n_edges,
+        most_kept=1 if has_ranking else max(row.edges for row in shown) / panel.n_edges,
+    )
     if panel.records[0]["metrics"][metric]["better"] == "lower":
         error_axis(axes)
     axes.set_ylabel(panel.records[0]["metrics"][metric]["unit"])
-    axes.set_title(panel.title)
-    labels = axes.get_legend_handles_labels()[1]
-    columns = max(1, min(3, LEGEND_CHARACTERS // (6 + max(map(len, labels)))))
-    axes.legend(
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.17),
-        ncols=columns,
-        columnspacing=1.2,
-        handlelength=1.6,
+
+
+def _draw_full_model(axes: Axes, panel: Panel, metric: str) -> None:
+    """The mean over seeds, each of which has test prompts of its own; a band spans them."""
+    rows = [row for row in panel.rows if row.edges == panel.n_edges]
+    full = [alike[0].metrics[metric].mean for alike in grouped(rows, lambda row: row.seed).values()]
+    if full:
+        axes.axhline(fmean(full), color="#202020", ls="--", lw=0.9, label="full model")
+        axes.axhspan(min(full), max(full), color="#202020", alpha=0.08, lw=0)
+
+
+def _draw_note(axes: Axes, text: str, method: str) -> None:
+    axes.set_title(axes.get_title(), pad=14)
+    axes.annotate(
+        text,
+        (0.5, 1),
+        (0, 3),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="center",
+        fontsize=7,
+        color=method_style(method).colour,
     )
-    return math.ceil(len(labels) / columns)
 
 
 def _label(method: str, variant: str) -> str:

@@ -14,6 +14,7 @@ from jaxtyping import Bool
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from benchmarks.captions import captions
 from benchmarks.circuit_figure import (
     CAPTION_LINE_INCHES,
     INCHES,
@@ -35,6 +36,9 @@ COLUMNS = 3
 LEAST_WIDTH = 3.2
 TITLE_LINE_INCHES, TITLE_CHARACTERS_PER_INCH = 0.15, 14
 CAPTION_CHARACTERS_PER_INCH = 19
+NOTE = (
+    "3.1: head 1 of layer 3; m3: its MLP. Extra edges that change no logit are counted, not drawn."
+)
 
 
 class Recovered(NamedTuple):
@@ -94,7 +98,8 @@ def recovery_figure(recovery: Recovery) -> Figure:
         for start in range(0, len(drawings), columns)
     ]
     handles = legend_of([edge for drawing in drawings for edge in drawing.edges])
-    caption = textwrap.wrap(recovery.panel.caption, int(CAPTION_CHARACTERS_PER_INCH * width))
+    words = " ".join([*captions([recovery.panel]), NOTE])
+    caption = textwrap.wrap(words, int(CAPTION_CHARACTERS_PER_INCH * width))
     legend_columns = min(len(handles), int(width / LEGEND_ENTRY_INCHES))
     notes = CAPTION_LINE_INCHES * (len(caption) + 1)
     below = notes + LEGEND_LINE_INCHES * (1 + math.ceil(len(handles) / legend_columns))

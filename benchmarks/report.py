@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import tables
+from benchmarks.captions import captions
 from benchmarks.consistency import consistency, consistency_figure, repeats, show_consistency
 from benchmarks.cross_table import cross_table, show_cross_table
 from benchmarks.examples import examples, show_examples
@@ -62,12 +63,13 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
     Raises ValueError if there are no results, or some are of a newer version.
     """
     panels, failed = load_panels(folder)
-    captions = [panel.caption for panel in panels]
+    depend = captions(panels)
     costs = tables.runtime(panels)
     found, recovery = tables.faithfulness(panels), tables.recovery(panels)
     missing = tables.without_results(failed)
     best = recovered(panels)
-    scaling = examples(panels, Store(folder).search_records())
+    searches = Store(folder).search_records()
+    scaling = examples(panels, searches)
     crossed = cross_table(panels, Store(folder).crossed_records())
     repeated = repeats(panels, folder)
     alike = consistency(repeated)
@@ -83,11 +85,14 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
         ("without_results", missing, missing, _WITHOUT_RESULTS),
     ):
         if numbers:
-            written += write_table(folder / "tables", name, numbers, shown, caption, captions)
+            written += write_table(folder / "tables", name, numbers, shown, caption, depend)
+    curves = [panel for panel in panels if len(panel.rows) > 1]
+    # A search ends at one sparsity: its table says it all, and the primary metric is enough.
+    others = [] if searches else curves
     figures = {
-        "faithfulness": faithfulness_figure(panels) if panels else None,
-        "task_metric": metrics_figure(panels, _task_metrics(panels)),
-        "agreement": metrics_figure(panels, _AGREEMENT),
+        "faithfulness": faithfulness_figure(curves) if curves else None,
+        "task_metric": metrics_figure(others, _task_metrics(others)),
+        "agreement": metrics_figure(others, _AGREEMENT),
         "consistency": consistency_figure(repeated) if repeated else None,
     }
     for one in recoveries(panels, Store(folder)):

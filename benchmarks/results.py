@@ -82,20 +82,6 @@ class Panel:
         """How many prompts there were for discovery."""
         return self.records[0]["n_prompts"]["train"]
 
-    @property
-    def caption(self) -> str:
-        """Graph convention and number of edges, ablation, prompts, seeds, device."""
-        first = self.records[0]
-        seeds = sorted({record["definition"]["seed"] for record in self.records})
-        devices = sorted({_device(record) for record in self.records})
-        return (
-            f"{self.task} on {self.model}: graph of {first['graph']}, {first['ablation']} "
-            f"ablation, {self.n_examples:,} training and {first['n_prompts']['test']:,} test "
-            "prompts, "
-            f"seed{'s' if len(seeds) > 1 else ''} {_seeds(seeds)}, "
-            f"{'; '.join(devices)}, {first['dtype']}."
-        )
-
     def best(self, rows: Iterable[Row]) -> str:
         """The variant with the best mean on the validation prompts."""
         better = self.records[0]["metrics"][self.metric]["better"]
@@ -245,22 +231,6 @@ def _rows(record: Record, store: Store, setting: str, variant: str) -> list[Row]
         )
         for position, row in enumerate((*record["rows"], *matched))
     ]
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:
-        return f"{seeds[0]} to {seeds[-1]}"
-    return ", ".join(map(str, seeds))
-
-
-def _device(record: Record) -> str:
-    environment = record["environment"]
-    jobs, processes = environment["jobs"], environment.get("processes", 1)
-    return (
-        environment["device_name"]
-        + (f", {processes} processes" if processes > 1 else "")
-        + (f", {jobs} jobs at a time" if jobs > 1 else "")
-    )
 
 
 def _plain(value: Any) -> str:

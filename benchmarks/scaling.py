@@ -13,7 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from scipy.stats import linregress
 
-from benchmarks.figures import CAPTION_LINE_INCHES
+from benchmarks.panel_grid import CAPTION_LINE_INCHES
 from benchmarks.results import grouped
 from benchmarks.style import method_style, style
 

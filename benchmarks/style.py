@@ -1,5 +1,6 @@
 """How figures look and are saved: a colour and marker per method, one sparsity axis."""
 
+import math
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ _MARKERS = "osD^vP"
 GREY = "#8C8C8C"
 
 _SPARSITIES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9995, 0.9999)
+_FINE = [share / 2 * 10.0**-power for power in range(1, 7) for share in range(20, 2, -1)]
+"""Shares of edges kept, for panels without the full model."""
+_APART = 0.07
+"""The least distance of two labels, as a share of the axis."""
 _LINEAR_BELOW = 0.1
 
 
@@ -58,7 +63,7 @@ def style() -> AbstractContextManager[None]:
             "lines.linewidth": 1.4,
             "lines.markersize": 4.5,
             "figure.dpi": 150,
-            "savefig.dpi": 200,
+            "savefig.dpi": 150,
             # Equal results give equal files.
             "svg.hashsalt": "edgewise",
         }
@@ -77,12 +82,25 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def sparsity_axis(axes: Axes, *, fewest_kept: float) -> None:
-    """The share of edges kept, on a log scale from all to few, labelled as sparsity."""
+def sparsity_axis(axes: Axes, *, fewest_kept: float, most_kept: float) -> None:
+    """The share of edges kept, on a log scale from many to few, labelled as sparsity.
+
+    It starts at the full model, `most_kept` 1, or else at the label nearest to the circuits.
+    """
+    labelled = [1 - sparsity for sparsity in _SPARSITIES]
+    left, right = 1.15, fewest_kept / 1.25
+    if most_kept < 1:
+        labelled = _FINE
+        left = 1.02 * min(share for share in _FINE if share >= most_kept)
+        right = max((share for share in _FINE if share <= fewest_kept), default=right) / 1.02
     axes.set_xscale("log")
-    axes.set_xlim(1.15, fewest_kept / 1.25)
-    kept = [1 - sparsity for sparsity in _SPARSITIES if 1 - sparsity >= fewest_kept / 1.25]
-    axes.xaxis.set_major_locator(FixedLocator(kept))
+    axes.set_xlim(left, right)
+    shown: list[float] = []
+    for share in labelled:
+        apart = math.log(shown[-1] / share) if shown else math.inf
+        if left >= share >= right and apart >= _APART * math.log(left / right):
+            shown.append(share)
+    axes.xaxis.set_major_locator(FixedLocator(shown))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * (1 - share):.4g}"))
     axes.set_xlabel("sparsity, % of edges removed")
@@ -91,10 +109,11 @@ def sparsity_axis(axes: Axes, *, fewest_kept: float) -> None:
 def error_axis(axes: Axes) -> None:
     """A distance from the full model: linear near 0, where good circuits lie, logarithmic beyond.
 
-    A panel whose values are all small stays linear.
+    A panel whose values are all small stays linear. Both start at 0.
     """
-    top = axes.get_ylim()[1]
+    bottom, top = axes.get_ylim()
     if top < 10 * _LINEAR_BELOW:
+        axes.set_ylim(min(bottom, -0.04 * top), top)
         return
     axes.set_yscale("symlog", linthresh=_LINEAR_BELOW, linscale=0.5)
     ticks = [step * 10.0**power for power in range(-1, 6) for step in (1, 2, 5)]

@@ -13,13 +13,15 @@ from huggingface_hub import try_to_load_from_cache
 from jaxtyping import install_import_hook
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+# Before anything of ours is imported, which the conftest files below do.
+_checks = install_import_hook(["edgewise", "methods", "tasks"], "beartype.beartype")
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Checked shapes and two threads for the tests; neither for benchmarks alone."""
+    """Checked shapes and two threads are for tests: benchmarks have neither."""
     if config.getoption("benchmark_only"):
-        return
-    install_import_hook(["edgewise", "methods", "tasks"], "beartype.beartype")
-    if "OMP_NUM_THREADS" not in os.environ:
+        _checks.uninstall()
+    elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(2)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.captions import captions
 from benchmarks.consistency import chance_overlap, consistency_figure, repeats
 from benchmarks.report import report
 from benchmarks.results import load_panels
@@ -62,7 +63,7 @@ def test_every_circuit_and_every_pair_is_in_the_histograms(folder: Path) -> None
         for axes in (sparsity, overlap)
     ]
     assert counts == [3, 3]
-    (caption,) = {panel.caption for panel in panels}
+    (caption,) = captions(panels)
     assert " ".join(figure.texts[0].get_text().split()) == caption
 
 

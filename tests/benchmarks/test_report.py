@@ -10,7 +10,8 @@ import pytest
 from matplotlib import image
 from scipy import stats
 
-from benchmarks.figures import faithfulness_figure, metrics_figure
+from benchmarks.captions import captions
+from benchmarks.figures import LINES, POINTS, faithfulness_figure
 from benchmarks.intervals import bootstrap_interval
 from benchmarks.report import report
 from benchmarks.results import knob, load_panels
@@ -108,19 +109,6 @@ def test_settings_that_follow_from_others_tell_no_variants_apart(
     assert {"full", "none"} <= fills
 
 
-def test_large_errors_are_drawn_on_a_scale_that_shows_the_small_ones(
-    tmp_path: Path, add_cell: Callable[..., Record]
-) -> None:
-    add_cell("eap", {}, SIZES, [0.0, 0.2, 1.0, 8.0])
-    add_cell("eap", {}, SIZES, [0.0, 0.1, 0.2, 0.3], task="ioi-t1")
-    panels, _ = load_panels(tmp_path / "results")
-    wide, narrow = faithfulness_figure(panels).axes
-    assert wide.get_yscale() == "symlog" and narrow.get_yscale() == "linear"
-    assert wide.get_ylim()[0] < 0 < 8 < wide.get_ylim()[1]
-    labels = [wide.yaxis.get_major_formatter()(tick) for tick in wide.get_yticks()]
-    assert labels == ["0", "0.1", "0.2", "0.5", "1", "2", "5"]
-
-
 def test_runtimes_stand_beside_published_ones_of_as_many_examples(
     folder: Path, add_cell: Callable[..., Record]
 ) -> None:
@@ -173,26 +161,10 @@ def test_a_latex_table_escapes_what_latex_would_not_print() -> None:
     assert bare.count("{") == bare.count("}")
 
 
-def test_every_metric_has_its_line_of_panels(
-    tmp_path: Path, add_cell: Callable[..., Record]
-) -> None:
-    for task in ("ioi", "ioi-t1"):
-        add_cell("eap", {}, SIZES, [0.0, 0.2, 1.0, 8.0], task=task)
-    record = add_cell("eap", {}, SIZES, [0.0, 0.1, 0.2, 0.3], task="tracr-reverse")
-    del record["metrics"]["accuracy"]
-    Store(tmp_path / "results").write(record)
-    panels, _ = load_panels(tmp_path / "results")
-    figure = metrics_figure(panels, ["kl", "other", "accuracy"])
-    assert figure is not None
-    titles = [(axes.get_title(), axes.get_ylabel()) for axes in figure.axes]
-    kl = record["metrics"]["kl"]["unit"]
-    assert titles == [
-        *(("ioi", kl), ("ioi-t1", kl), ("tracr-reverse", kl)),
-        *(("ioi", "accuracy"), ("ioi-t1", "accuracy")),
-    ]
-    rows = [axes.get_subplotspec().rowspan.start for axes in figure.axes]  # pyright: ignore[reportOptionalMemberAccess]
-    assert rows == [0, 0, 1, 2, 2]
-    assert metrics_figure(panels, ["other"]) is None
+def test_one_circuit_makes_no_figure(tmp_path: Path, add_cell: Callable[..., Record]) -> None:
+    add_cell("acdc", {"threshold": 0.1}, [5], [0.3], kind="circuit")
+    _, written = report(tmp_path / "results")
+    assert written and not any("figures" in path.parts for path in written)
 
 
 def test_a_metric_besides_the_primary_has_a_figure(
@@ -213,7 +185,7 @@ def test_the_figures_caption_is_in_the_figure(folder: Path) -> None:
     (panel,), _ = load_panels(folder)
     figure = faithfulness_figure([panel])
     text = " ".join(" ".join(text.get_text() for text in figure.texts).split())
-    assert text == panel.caption
+    assert text == f"{captions([panel])[0]} {POINTS} {LINES}"
 
 
 def test_the_figure_is_not_empty(folder: Path) -> None:

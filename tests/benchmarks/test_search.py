@@ -249,7 +249,14 @@ def test_the_table_says_what_was_tried_and_where_nothing_was_close_enough(folder
     assert acdc[0]["tried"].startswith("threshold: sparsity; 0.1: 0.9")
     text = (folder / "tables" / "examples.md").read_text()
     assert "2, none within 0.1 points" in text
-    assert "7 training" not in text and "200 training and 12 test prompts" in text
+    assert "7 training" not in text and "200 training prompts" in text
+    assert "12 test prompts" in text
+
+
+def test_only_the_primary_metric_of_a_search_is_drawn(folder: Path) -> None:
+    _, written = report(folder)
+    figures = {path.stem for path in written if path.parent.name == "figures"}
+    assert figures == {"faithfulness"}
 
 
 def test_published_values_stand_beside_as_many_examples(folder: Path) -> None:
