@@ -63,7 +63,8 @@ def _figure(groups: Sequence[Sequence[tuple[Panel, str]]]) -> Figure:
         legends = [0]
         for place, panel, metric in places:
             axes = figure.add_subplot(lines, columns, place)
-            _draw_panel(axes, panel, metric, fills, notes_variant=grid.shares_legend)
+            own = fills if grid.shares_legend else _fills([panel])
+            _draw_panel(axes, panel, metric, own, notes_variant=grid.shares_legend)
             if grid.shares_legend:
                 axes.tick_params(labelsize=SMALL_LABELS)
             else:
@@ -82,7 +83,7 @@ def _note(panels: Iterable[Panel]) -> str:
 
 
 def _fills(panels: Iterable[Panel]) -> Fills:
-    """How the markers of each variant of found circuits are filled, alike in all panels."""
+    """How the markers of each variant of found circuits are filled, alike in these panels."""
     rows = [row for panel in panels for row in panel.rows if row.is_found]
     return {
         (method, variant): FILLS[place % len(FILLS)]

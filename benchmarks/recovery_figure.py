@@ -35,7 +35,7 @@ from edgewise.evaluate import nearest_truth
 COLUMNS = 3
 LEAST_WIDTH = 3.2
 TITLE_LINE_INCHES, TITLE_CHARACTERS_PER_INCH = 0.15, 14
-CAPTION_CHARACTERS_PER_INCH = 19
+CAPTION_CHARACTERS_PER_INCH = 18
 NOTE = (
     "3.1: head 1 of layer 3; m3: its MLP. Extra edges that change no logit are counted, not drawn."
 )

@@ -75,7 +75,7 @@ def test_four_panels_have_a_legend_each_and_twelve_share_one(
     assert height < width < 15
 
 
-def test_variants_of_found_circuits_are_marked_alike_in_all_panels(
+def test_variants_are_marked_alike_where_panels_share_a_legend(
     tmp_path: Path, add_cell: Callable[..., Record]
 ) -> None:
     for task, steps in (("a", 10), ("a", 30), ("b", 30), ("b", 50), ("c", 10)):
@@ -88,6 +88,9 @@ def test_variants_of_found_circuits_are_marked_alike_in_all_panels(
             marker = handle[0]  # pyright: ignore[reportIndexIssue]
             fills.setdefault(label, set()).add(marker.get_fillstyle())
     assert fills["ACDC, steps=30"] == {"none"} and fills["ACDC, steps=50"] == {"left"}
+    (alone,) = faithfulness_figure(panels[2:]).axes
+    handles = alone.get_legend_handles_labels()[0]
+    assert handles[0][0].get_fillstyle() == "full"  # pyright: ignore[reportIndexIssue]
 
 
 def test_no_legend_is_shared_where_one_look_would_mean_two_variants(
