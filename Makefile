@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= runs/benchmarks
+RUNS := $(patsubst %/cells,%,$(wildcard results/*/cells))
+REPORTED := $(filter-out results/reference,$(RUNS)) $(wildcard results/benchmarks/cpu.json)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench check report
@@ -32,8 +34,8 @@ check: .venv/.ready  ## check format, lint and types
 	@$(BIN)/pyright
 
 report: .venv/.ready  ## draw the tables and figures of results/ again
-	@echo "report: tables and figures of results/ from the stored cells"
-	@for cells in results/*/cells; do $(BIN)/edgewise report $${cells%/cells} || exit 1; done
+	@echo "report: tables and figures of results/ from the stored cells and timings"
+	@for results in $(REPORTED); do $(BIN)/edgewise report $$results || exit 1; done
 
 # The two variables hold the build of the package itself to the pins, too: the first for pip
 # before 25.3, the second from there on.
