@@ -34,8 +34,10 @@ PER_TESTED_EDGE = ("seconds", "forward_equivalents")
 FEWEST_POINTS = 3
 NARROW = 100
 """An axis that spans less has ticks at 2 and 5, too."""
+MOST_TICKS = 6
+"""An axis with more values has ticks at powers of ten instead."""
 PANEL_INCHES = (2.9, 2.5)
-CAPTION_CHARACTERS_PER_INCH = 19
+CAPTION_CHARACTERS_PER_INCH = 17
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ def _draw_line(axes: Axes, method: str, values: list[float], quantities: list[fl
 def _finish_panel(axes: Axes, ticks: Sequence[float]) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xticks(ticks, minor=False)
+    if len(ticks) <= MOST_TICKS:
+        axes.set_xticks(ticks, minor=False)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.tick_params(axis="x", labelsize=7)
