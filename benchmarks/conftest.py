@@ -13,11 +13,18 @@ from benchmarks import environment
 from benchmarks.measuring import InTurns, Measure
 from benchmarks.tables import aligned
 from benchmarks.timings import cost_lines, show_costs
+from edgewise.allocator import keep_freed_memory
 
 COUNTS = Path(__file__).parents[1] / "results" / "benchmarks" / "counts.json"
 """Operations of every benchmark, written by `pytest --benchmark --write-counts`."""
 
 _TIMINGS = pytest.StashKey[list[dict[str, Any]]]()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _memory_is_kept() -> None:
+    """As in the product's own runs."""
+    keep_freed_memory()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """One cell from start to end: discovery, timed alone, then its circuits on the test prompts."""
 
-import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from benchmarks import environment
 from benchmarks.cell import Cell
 from benchmarks.store import FINISHED, SCHEMA, Discovery, Record
 from edgewise import Circuit, EdgeScores, MaskedTransformer, Task, parallel
+from edgewise.allocator import keep_freed_memory, release_freed_memory
 from edgewise.circuit import n_edges_at
 from edgewise.discovery import Checkpoint, Meter
 from edgewise.evaluate import compare_with_truth, evaluate
@@ -68,8 +68,9 @@ def discover(
     """
     method = METHODS[cell.method](**cell.settings)
     generator = torch.Generator(model.device).manual_seed(cell.bench.seed)
+    keep_freed_memory()
     _warm_up(model, task)
-    gc.collect()
+    release_freed_memory()
     device_module = torch.get_device_module(model.device)
     if hasattr(device_module, "empty_cache"):
         device_module.empty_cache()

@@ -3,8 +3,6 @@
 All of it goes into pytest-benchmark's extra information, from which `edgewise report` reads it.
 """
 
-import ctypes
-import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from jaxtyping import Int
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
+from edgewise.allocator import release_freed_memory
 from edgewise.discovery import Meter
 from edgewise.transformer import MaskedTransformer
 
@@ -66,7 +65,7 @@ class Measure(Recorder):
             return result
 
         result = self.benchmark.pedantic(
-            metered, setup=settle, rounds=rounds, warmup_rounds=int(rounds > 1)
+            metered, setup=release_freed_memory, rounds=rounds, warmup_rounds=int(rounds > 1)
         )
         (count,) = {cost["flops"] for cost in costs}
         peaks = {name: max(cost[name] for cost in costs) for name in ("peak_bytes", "added_bytes")}
@@ -94,7 +93,7 @@ class InTurns(Recorder):
     ) -> None:
         """`other` gives its own seconds; operations and memory are those of one run before."""
         others: list[float] = []
-        settle()
+        release_freed_memory()
         _, cost = with_cost(function, model)
         count = cost.pop("flops")
         self.benchmark.pedantic(
@@ -141,14 +140,6 @@ def with_cost(function: Callable[[], Any], model: MaskedTransformer) -> tuple[An
     peak = meter.peak_bytes
     added = max(0, peak - before)
     return result, {"flops": meter.flops, "peak_bytes": peak, "added_bytes": added}
-
-
-def settle() -> None:
-    """Give memory back to the system, so that a run has to ask for all that it needs."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def description(

@@ -12,7 +12,7 @@ import click
 import torch
 from torch import Tensor
 
-from benchmarks.measuring import description, settle, with_cost
+from benchmarks.measuring import description, with_cost
 from benchmarks.random_models import random_gpt2, random_task
 from edgewise.transformer import MaskedTransformer
 from methods.edge_pruning import EdgePruning, Training
@@ -51,7 +51,7 @@ def _run_steps(size: Size) -> tuple[MaskedTransformer, Tensor, dict[str, int]]:
     task = random_task(model, prompts=size.prompts, positions=size.positions)
     method = EdgePruning(batch_size=size.prompts)
     training = Training(method, model, task, torch.Generator().manual_seed(0))
-    settle()
+    release_freed_memory()
     _, cost = with_cost(lambda: [training.step(step) for step in range(STEPS)], model)
     return model, task.train.lengths, cost
 

@@ -49,8 +49,8 @@ def projection_flops(architecture: Architecture, tokens: int) -> int:
 
 
 def read_flops(architecture: Architecture, part: Part, tokens: int) -> int:
-    """Mask times writers for a part's readers."""
-    return 2 * tokens * part.n_readers * part.n_sources * architecture.d_model
+    """Mask times writers for a part's readers, at `tokens` tokens of each of its masks."""
+    return 2 * tokens * part.n_reads * architecture.d_model
 
 
 def forward_flops(

@@ -18,8 +18,8 @@ from torch import Tensor
 Ablation = Literal["interchange", "zero", "mean"]
 Kind = Literal["attention", "mlp", "out"]
 ABLATIONS: tuple[Ablation, ...] = ("interchange", "zero", "mean")
-_GATHERED = 3
-"""Gathering a writer's outputs costs about as much memory traffic as reading this many."""
+_GATHERED = 4
+"""Gathering one edge costs about as much as this many in a matrix product (measured on a CPU)."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,16 @@ class Block:
 
 @dataclass(frozen=True)
 class Part:
-    """What a pass runs of a block: all of it, or only some `heads` of an attention block.
+    """What a pass runs of a block at once: for some masks, all of it or only some `heads`.
 
-    `sources` are the writers that its readers read, where those are few of the legal ones.
+    `edges` lists for each mask (reader, writer), the readers counted within the part and in order,
+    where they are so few that gathering them is cheaper than a product with all legal writers.
     """
 
     block: Block
+    masks: tuple[int, ...] = (0,)
     heads: Int[Tensor, " head"] | None = None
-    sources: Int[Tensor, " writer"] | None = None
+    edges: tuple[Int[Tensor, "2 _"], ...] | None = None
 
     @property
     def readers(self) -> slice | Int[Tensor, " reader"]:
@@ -59,8 +61,11 @@ class Part:
         return 3 * len(self.heads)
 
     @property
-    def n_sources(self) -> int:
-        return self.block.n_legal if self.sources is None else len(self.sources)
+    def n_reads(self) -> int:
+        """How many (reader, writer) pairs are multiplied per token, over all masks."""
+        if self.edges is None:
+            return len(self.masks) * self.n_readers * self.block.n_legal
+        return sum(of_mask.shape[1] for of_mask in self.edges)
 
     @property
     def writers(self) -> slice | Int[Tensor, " writer"]:
@@ -177,7 +182,7 @@ class Graph:
         mask: Bool[Tensor, "*circuits reader writer"],
         *,
         writers: Bool[Tensor, " writer"] | None = None,
-        readers: Bool[Tensor, " reader"] | None = None,
+        readers: Bool[Tensor, "*circuits reader"] | None = None,
     ) -> Bool[Tensor, "*circuits writer"]:
         """The given writers, and all that depend on them or on given readers along the mask."""
         feeds = self.feeds.to(mask.device)
@@ -188,7 +193,7 @@ class Graph:
         for block in self.blocks[:-1]:
             fed = (mask[..., block.readers, :] & depends[..., None, :]).any(-1)
             if readers is not None:
-                fed |= readers[block.readers]
+                fed |= readers[..., block.readers]
             inputs = feeds[block.readers, block.writers]
             depends[..., block.writers] |= (fed[..., :, None] & inputs).any(-2)
         return depends
@@ -206,25 +211,37 @@ class Graph:
             reaches[..., block.readers] = (useful[..., None, :] & inputs).any(-1)
         return reaches
 
-    def part(
+    def parts(
         self,
         block: Block,
-        wanted: Bool[Tensor, " writer"],
-        present: Bool[Tensor, "reader writer"],
-    ) -> Part | None:
-        """What has to run of a block to give the `wanted` writers, or `out`; None if nothing.
+        wanted: Bool[Tensor, "mask writer"],
+        present: Bool[Tensor, "mask reader writer"],
+    ) -> list[Part]:
+        """What has to run of a block for each mask to give its `wanted` writers, or `out`.
 
-        `present` are the edges that are not masked. Heads that share key-value readers run all or
+        `present` are the edges that are not masked. Masks of which the same heads run go together,
+        those with few edges apart from the others. Heads that share key-value readers run all or
         none.
         """
-        chosen = wanted[block.writers]
-        if not chosen.any() and block.kind != "out":
-            return None
-        every = bool(chosen.all()) or self.n_kv_heads is not None
-        part = Part(block, None if every else chosen.nonzero().flatten())
-        read = present[part.readers, : block.n_legal].any(0)
-        few = _GATHERED * int(read.sum()) <= block.n_legal
-        return replace(part, sources=read.nonzero().flatten()) if few else part
+        n_writers = block.writers.stop - block.writers.start
+        alike: dict[tuple[tuple[int, ...], bool], Part] = {}
+        for one, chosen in enumerate(wanted[:, block.writers]):
+            heads = tuple(chosen.nonzero().flatten().tolist())
+            if not heads and block.kind != "out":
+                continue
+            if self.n_kv_heads is not None or len(heads) == n_writers:
+                heads = ()
+            part = Part(block, (one,), torch.tensor(heads) if heads else None)
+            read = present[one, part.readers, : block.n_legal]
+            few = _GATHERED * int(read.count_nonzero()) <= part.n_reads
+            same = alike.get((heads, few))
+            alike[heads, few] = part if same is None else replace(same, masks=(*same.masks, one))
+        for (heads, few), part in alike.items():
+            if few:
+                read = present[:, part.readers, : block.n_legal]
+                edges = tuple(read[one].nonzero().T for one in part.masks)
+                alike[heads, few] = replace(part, edges=edges)
+        return list(alike.values())
 
     def edge_names(self, mask: Bool[Tensor, "reader writer"]) -> list[str]:
         """The edges of `mask` as `writer->reader`, in the order of the readers."""

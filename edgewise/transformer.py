@@ -227,43 +227,44 @@ class MaskedTransformer:
         masks = mask.to(self.device, self.dtype).view(-1, *self.graph.legal.shape)
         assert len(masks) == buffer.n_masks
         rows, shape = _rows(buffer.tokens, targets)
-        *parts, (_, out) = self._parts(buffer, masks)
+        *blocks, outs = self._parts(buffer, masks)
         n_embeddings = len(self.graph.embeddings)
         if not buffer.holds(slice(0, n_embeddings)):
             embedded = torch.stack(self._embed(buffer.tokens, buffer.prefix), 2)
-            buffer.write(slice(0, n_embeddings), embedded)
+            buffer.write(range(len(masks)), slice(0, n_embeddings), embedded)
         run_part = self._run_part
         if self.recompute and masks.requires_grad and torch.is_grad_enabled():
             run_part = partial(checkpoint, run_part, use_reentrant=False, early_stop=False)
-        for index, part in parts:
+        for index, parts in enumerate(blocks):
             # Of what the last MLP gives, only the targets are read.
-            is_last = index == len(self.graph.blocks) - 2
-            some = rows.unique() if is_last and rows is not None else None
-            buffer.write(part.writers, run_part(buffer, masks, index, part, some), some)
-        count_backward = self._count(out, len(masks), math.prod(shape), buffer.prefix)
-        inputs = buffer.read(masks, out, -1, rows, count_backward)
+            some = rows.unique() if rows is not None and index == len(blocks) - 1 else None
+            for part in parts:
+                outputs = run_part(buffer, masks, index, part, some)
+                buffer.write(part.masks, part.writers, outputs, some)
+        inputs = [
+            buffer.read(masks, part, -1, rows, self._count(part, math.prod(shape), 1, NO_PREFIX))
+            for part in outs
+        ]
         buffer.end_run()
-        logits = self.architecture.unembed(inputs.view(len(masks), *shape, -1))
+        order = torch.tensor([one for part in outs for one in part.masks]).argsort()
+        ordered = torch.cat(inputs)[order.to(self.device)]
+        logits = self.architecture.unembed(ordered.view(len(masks), *shape, -1))
         return logits if mask.ndim == 3 else logits[0]
 
     def _parts(
         self, buffer: WriterBuffer, masks: Float[Tensor, "mask reader writer"]
-    ) -> list[tuple[int, Part]]:
-        """What has to run of each block, with the block's index; the output last."""
+    ) -> list[list[Part]]:
+        """What has to run of each block; of the output all masks."""
         graph = self.graph
         if masks.requires_grad and torch.is_grad_enabled():
-            buffer.start_run(masks, torch.ones(len(graph.writers), dtype=torch.bool))
-            return [(index, Part(block)) for index, block in enumerate(graph.blocks)]
+            buffer.start_run(masks, torch.ones(len(masks), len(graph.writers), dtype=torch.bool))
+            return [[Part(block, tuple(range(len(masks))))] for block in graph.blocks]
         present = masks.cpu() != 0
-        outdated = buffer.outdated(masks, graph)
+        outdated = buffer.outdated(masks, present)
+        reaches = graph.reaches_out(present)
+        wanted = outdated & (reaches[:, :, None] & graph.feeds).any(1)
         buffer.start_run(masks, outdated)
-        reaches = graph.reaches_out(present).any(0)
-        wanted = outdated & (reaches[:, None] & graph.feeds).any(0)
-        return [
-            (index, part)
-            for index, block in enumerate(graph.blocks)
-            if (part := graph.part(block, wanted, present.any(0))) is not None
-        ]
+        return [graph.parts(block, wanted, present) for block in graph.blocks]
 
     def _run_part(
         self,
@@ -275,7 +276,7 @@ class MaskedTransformer:
     ) -> Float[Tensor, "prompt token head d_model"]:
         """What the part's writers give; at some rows of tokens, each stands as a prompt of one."""
         batch, position = buffer.tokens.shape if rows is None else (len(rows), 1)
-        count_backward = self._count(part, len(masks) * batch, position, buffer.prefix)
+        count_backward = self._count(part, batch, position, buffer.prefix)
         inputs = buffer.read(masks, part, index, rows, count_backward)
         return self._outputs(part, inputs.view(-1, position, *inputs.shape[2:]), buffer.prefix)
 
@@ -341,7 +342,8 @@ class MaskedTransformer:
         """Count a masked part's forward pass; the function returned counts its backward pass."""
         n_heads = None if part.heads is None else len(part.heads)
         heads = {"n_heads": n_heads, "n_kv": n_heads or self.graph.n_kv_readers}
-        shape = (self.architecture, part.block, batch, position, len(prefix))
+        n_prompts = len(part.masks) * batch
+        shape = (self.architecture, part.block, n_prompts, position, len(prefix))
         read = flops.read_flops(self.architecture, part, batch * position)
         self._add_flops(read + flops.block_flops(*shape, **heads))
         backward = 2 * read + flops.block_flops(*shape, **heads, backward=True)

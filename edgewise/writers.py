@@ -3,17 +3,19 @@
 A reader's input is Σ_w ablated_w + Σ_w mask[r, w] · (clean_w − ablated_w). The first sum does not
 depend on the mask: it is the ablated residual stream, one vector per token and block. The second
 is one matrix product per token, `mask[readers, writers] @ delta[writers, d_model]`, with the store
-laid out `[mask, token, writer, d_model]`. Nothing is concatenated or copied from layer to layer,
-and the gradient with respect to the writers accumulates in one buffer of the same shape.
+laid out `[mask, token, writer, d_model]`; where few edges are present they are gathered one by one.
+Nothing is concatenated or copied from layer to layer, and the gradient with respect to the writers
+accumulates in one buffer of the same shape.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import embedding_bag, pad
 
 from edgewise.graph import Graph, Part
 from edgewise.prefix import NO_PREFIX, Prefix
@@ -37,12 +39,12 @@ class WriterBuffer:
         dtype: torch.dtype,
         prefix: Prefix = NO_PREFIX,
     ) -> None:
-        self.tokens, self.prefix, self.n_masks = tokens, prefix, n_masks
+        self.graph, self.tokens, self.prefix, self.n_masks = graph, tokens, prefix, n_masks
         n_writers = len(graph.writers)
         shape = (n_masks, tokens.numel(), n_writers, d_model)
-        # Zero, as a writer that is not run may still be read, with a mask of zero.
-        self.delta = torch.zeros(shape, dtype=dtype, device=tokens.device)
-        self._held = torch.zeros(n_writers, dtype=torch.bool)
+        self.delta = torch.empty(shape, dtype=dtype, device=tokens.device)
+        self._held = torch.zeros(n_masks, n_writers, dtype=torch.bool)
+        self._blank = ~self._held  # what was never written, not even with zeros
         self._mask: Tensor | None = None
         self.ablated = self.residual = None
         if ablated is not None:
@@ -56,16 +58,21 @@ class WriterBuffer:
 
     def write(
         self,
+        masks: Sequence[int],
         writers: slice | Int[Tensor, " writer"],
         clean: Float[Tensor, "batch position writer d_model"],
         rows: Int[Tensor, " row"] | None = None,
     ) -> None:
-        """Store some writers; `batch` is masks × prompts, or prompts alone for all masks.
+        """Store some writers of some masks; `batch` is masks × prompts, or prompts alone for all.
 
         With `rows`, only those tokens' outputs are given, and the writers do not count as held.
         """
-        self._held[writers] = rows is None
-        self._clock = _Write.apply(clean, self._clock, self, writers, rows)
+        for one in masks:
+            self._held[one, writers] = rows is None
+            if rows is not None and self._blank[one, writers].any():
+                self.delta[one, :, writers] = 0
+            self._blank[one, writers] = False
+        self._clock = _Write.apply(clean, self._clock, self, masks, writers, rows)
 
     def read(
         self,
@@ -74,32 +81,81 @@ class WriterBuffer:
         index: int,
         rows: Int[Tensor, " row"] | None = None,
         on_backward: Callable[[], None] | None = None,
-    ) -> Float[Tensor, "mask row block_reader d_model"]:
+    ) -> Float[Tensor, "part_mask row part_reader d_model"]:
         """The inputs of a part's readers, at all tokens or at `rows` of them.
 
         `index` is the block's place in the graph; `on_backward` is called in the backward pass.
         """
-        weights, sources = mask[:, part.readers, : part.block.n_legal], None
-        if part.sources is not None:
-            sources = part.sources.to(self.delta.device)
-            weights = weights[:, :, sources]
-        return _Read.apply(weights, self._clock, self, index, sources, rows, on_backward)
+        legal = slice(part.block.n_legal)
+        weights = torch.stack([mask[one, part.readers, legal] for one in part.masks])
+        if part.edges is None:
+            self._fill_blanks(part)
+            inputs = _Read.apply(weights, self._clock, self, part.masks, index, rows, on_backward)
+        else:
+            inputs = self._gathered(weights, part.masks, part.edges, rows)
+        if self.residual is not None:
+            residual = self.residual[index]
+            inputs += (residual if rows is None else residual[rows])[None, :, None]
+        return inputs
+
+    def _fill_blanks(self, part: Part) -> None:
+        """A product reads writers that were not run, too, with weights of zero."""
+        for one in part.masks:
+            blank = self._blank[one, : part.block.n_legal].nonzero().flatten()
+            if len(blank):
+                self.delta[one].index_fill_(1, blank.to(self.delta.device), 0)
+                self._blank[one, blank] = False
+
+    def _gathered(
+        self,
+        weights: Float[Tensor, "part_mask part_reader legal_writer"],
+        masks: Sequence[int],
+        edges: Sequence[Int[Tensor, "2 _"]],
+        rows: Int[Tensor, " row"] | None,
+    ) -> Float[Tensor, "part_mask row part_reader d_model"]:
+        """Weighted sums of the writers at `edges` alone: one bag per mask, token and reader."""
+        _, n_tokens, n_writers, d_model = self.delta.shape
+        device, n_readers = self.delta.device, weights.shape[1]
+        tokens = torch.arange(n_tokens, device=device) if rows is None else rows
+        sizes, sources, values = [], [], []
+        for one, of_mask, (reader, writer) in zip(masks, weights, edges, strict=True):
+            sizes.append(torch.bincount(reader, minlength=n_readers).expand(len(tokens), -1))
+            reader, writer = reader.to(device), writer.to(device)
+            sources.append((one * n_tokens + tokens)[:, None] * n_writers + writer)
+            values.append(of_mask[reader, writer].expand(len(tokens), -1))
+        ends = torch.cat(sizes).flatten().cumsum(0)
+        sums = embedding_bag(
+            torch.cat([source.flatten() for source in sources]),
+            self.delta.view(-1, d_model),
+            pad(ends, (1, 0)).to(device),
+            mode="sum",
+            per_sample_weights=torch.cat([value.flatten() for value in values]),
+            include_last_offset=True,
+        )
+        return sums.view(len(masks), len(tokens), n_readers, d_model)
 
     def holds(self, writers: slice) -> bool:
         """Whether all of some writers are stored, of the run that goes on."""
-        return bool(self._held[writers].all())
+        return bool(self._held[:, writers].all())
 
     def outdated(
-        self, mask: Float[Tensor, "mask reader writer"], graph: Graph
-    ) -> Bool[Tensor, " writer"]:
-        """The writers whose outputs a run with `mask` cannot take over from the last run."""
+        self,
+        mask: Float[Tensor, "mask reader writer"],
+        present: Bool[Tensor, "mask reader writer"],
+    ) -> Bool[Tensor, "mask writer"]:
+        """The writers whose outputs a run with `mask` cannot take over from the last run.
+
+        `present` says where the mask is not zero.
+        """
         if self._mask is None:
             return torch.ones_like(self._held)
-        changed = (mask != self._mask).any(-1).any(0).cpu()
-        return ~self._held | graph.downstream((mask != 0).any(0).cpu(), readers=changed)
+        changed = (mask != self._mask).any(-1).cpu()
+        return ~self._held | self.graph.downstream(present, readers=changed)
 
     def start_run(
-        self, mask: Float[Tensor, "mask reader writer"], outdated: Bool[Tensor, " writer"]
+        self,
+        mask: Float[Tensor, "mask reader writer"],
+        outdated: Bool[Tensor, "mask writer"],
     ) -> None:
         """From here on the buffer is that of a run with `mask`."""
         self._mask = mask.detach()
@@ -137,75 +193,70 @@ class _Write(torch.autograd.Function):
         clean: Tensor,
         clock: Tensor,
         buffer: WriterBuffer,
+        masks: Sequence[int],
         writers: slice | Tensor,
         rows: Tensor | None,
     ) -> Tensor:
         ctx.buffer, ctx.shape = buffer, clean.shape
+        ctx.masks, ctx.writers = masks, writers
         ctx.tokens = slice(None) if rows is None else rows
-        ctx.writers = writers
         n_tokens = buffer.tokens.numel() if rows is None else len(rows)
-        delta = clean.reshape(-1, n_tokens, *clean.shape[2:])
-        if buffer.ablated is not None:
-            delta = delta - buffer.ablated[ctx.tokens][:, writers]
-        buffer.delta[:, ctx.tokens, writers] = delta
+        outputs = clean.reshape(-1, n_tokens, *clean.shape[2:]).expand(len(masks), -1, -1, -1)
+        ablated = 0 if buffer.ablated is None else buffer.ablated[ctx.tokens][:, writers]
+        for one, of_one in zip(masks, outputs, strict=True):
+            if rows is None and isinstance(writers, slice):
+                torch.sub(of_one, ablated, out=buffer.delta[one, :, writers])
+            else:
+                buffer.delta[one, ctx.tokens, writers] = of_one - ablated
         return clock.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, clock: Tensor) -> tuple[Tensor | None, ...]:
-        gradient = ctx.buffer.gradient()[:, ctx.tokens, ctx.writers]
-        return gradient.reshape(ctx.shape), clock, None, None, None
+        gradient = ctx.buffer.gradient()
+        of_masks = torch.stack([gradient[one, ctx.tokens, ctx.writers] for one in ctx.masks])
+        return of_masks.reshape(ctx.shape), clock, None, None, None, None
 
 
 class _Read(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        mask: Tensor,
+        weights: Tensor,
         clock: Tensor,
         buffer: WriterBuffer,
+        masks: Sequence[int],
         index: int,
-        sources: Tensor | None,
         rows: Tensor | None,
         on_backward: Callable[[], None] | None,
     ) -> Tensor:
-        ctx.save_for_backward(mask)
-        ctx.buffer, ctx.rows, ctx.on_backward = buffer, rows, on_backward
+        ctx.save_for_backward(weights)
+        ctx.buffer, ctx.masks, ctx.rows, ctx.on_backward = buffer, masks, rows, on_backward
         ctx.starts_backward = index == -1
-        assert sources is None or not mask.requires_grad
-        n_masks, n_readers, n_writers = mask.shape
-        delta = buffer.delta if rows is None else buffer.delta[:, rows]
-        shape = (n_masks, delta.shape[1], n_readers, delta.shape[-1])
-        inputs = torch.empty(shape, dtype=delta.dtype, device=delta.device)
-        for one in range(n_masks):
-            if sources is None:
-                read = delta[one, :, :n_writers]
-            else:
-                read = delta[one].index_select(1, sources)
-            weights = mask[one].expand(shape[1], n_readers, n_writers)
-            torch.bmm(weights, read, out=inputs[one])
-        if buffer.residual is not None:
-            residual = buffer.residual[index]
-            inputs += (residual if rows is None else residual[rows])[None, :, None]
+        n_masks, n_readers, n_writers = weights.shape
+        n_tokens = buffer.delta.shape[1] if rows is None else len(rows)
+        inputs = buffer.delta.new_empty(n_masks, n_tokens, n_readers, buffer.delta.shape[-1])
+        for one, mask, into in zip(masks, weights, inputs, strict=True):
+            delta = buffer.delta[one, slice(None) if rows is None else rows, :n_writers]
+            torch.bmm(mask.expand(n_tokens, -1, -1), delta, out=into)
         return inputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (mask,) = ctx.saved_tensors
-        n_writers, rows, buffer = mask.shape[2], ctx.rows, ctx.buffer
-        delta, into = buffer.delta, buffer.gradient(start=ctx.starts_backward)
-        if rows is not None:
-            delta = delta[:, rows]
-        d_mask = torch.empty_like(mask)
-        for one, by_reader in enumerate(gradient):
-            weights = mask[one].T.expand(len(by_reader), n_writers, mask.shape[1])
+        (weights,) = ctx.saved_tensors
+        n_writers, rows, buffer = weights.shape[2], ctx.rows, ctx.buffer
+        gradients = buffer.gradient(start=ctx.starts_backward)
+        d_weights = torch.empty_like(weights)
+        for index, (one, by_reader) in enumerate(zip(ctx.masks, gradient, strict=True)):
+            transposed = weights[index].T.expand(len(by_reader), -1, -1)
+            delta, into = buffer.delta[one, :, :n_writers], gradients[one, :, :n_writers]
             if rows is None:
-                into[one, :, :n_writers].baddbmm_(weights, by_reader)
+                into.baddbmm_(transposed, by_reader)
             else:
-                into[one, :, :n_writers].index_add_(0, rows, torch.bmm(weights, by_reader))
-            by_writer = delta[one, :, :n_writers].transpose(1, 2)
-            d_mask[one] = torch.bmm(by_reader, by_writer).sum(0)
+                delta = delta[rows]
+                into.index_add_(0, rows, torch.bmm(transposed, by_reader))
+            d_weights[index] = torch.bmm(by_reader, delta.transpose(1, 2)).sum(0)
         if ctx.on_backward is not None:
             ctx.on_backward()
-        return d_mask, buffer._clock.new_empty(0), None, None, None, None, None
+        return d_weights, buffer._clock.new_empty(0), None, None, None, None, None

@@ -1,11 +1,8 @@
 """What every architecture's attention shares: projections per reader, outputs per head."""
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
 
@@ -26,38 +23,9 @@ def project(
     elif readers > heads:
         weight = weight.repeat_interleave(readers // heads, 0)
         bias = None if bias is None else bias.repeat_interleave(readers // heads, 0)
-    y = _Project.apply(x.flatten(0, 1), weight, bias)
+    rows = x.flatten(0, 1).transpose(0, 1)
+    y = torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias[:, None], rows, weight)
     return y.view(-1, batch, position, d_head)
-
-
-class _Project(torch.autograd.Function):
-    """A product per reader whose gradient is stored token by token, like what is read.
-
-    Autograd's own would come reader by reader, to be copied before the norm can use it. Weights
-    are frozen and take no gradient.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Float[Tensor, "token reader d_model"],
-        weight: Float[Tensor, "reader d_model d_head"],
-        bias: Float[Tensor, "reader d_head"] | None,
-    ) -> Float[Tensor, "reader token d_head"]:
-        ctx.save_for_backward(weight)
-        rows = x.transpose(0, 1)
-        return (
-            torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias[:, None], rows, weight)
-        )
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (weight,) = ctx.saved_tensors
-        readers, tokens, _ = gradient.shape
-        by_token = gradient.new_empty(tokens, readers, weight.shape[1])
-        torch.bmm(gradient, weight.transpose(1, 2), out=by_token.transpose(0, 1))
-        return by_token, None, None
 
 
 def combine(

@@ -1,10 +1,13 @@
 """GPT-2: learned positions, LayerNorm, one fused matrix for q, k and v."""
 
+from functools import partial
 from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor, arange
+from torch.nn.functional import gelu
 from transformers import GPT2LMHeadModel
+from transformers.activations import NewGELUActivation
 
 from edgewise.architectures.attention import attend, combine, project
 
@@ -79,7 +82,10 @@ class GPT2Architecture:
         self, layer: int, x: Float[Tensor, "batch position d_model"]
     ) -> Float[Tensor, "batch position d_model"]:
         block = self._layers[layer]
-        return block.mlp.c_proj(block.mlp.act(block.mlp.c_fc(block.ln_2(x))))
+        act = block.mlp.act
+        if isinstance(act, NewGELUActivation):
+            act = partial(gelu, approximate="tanh")  # the same formula, once through the memory
+        return block.mlp.c_proj(act(block.mlp.c_fc(block.ln_2(x))))
 
     def unembed(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
         return self._model.lm_head(self._model.transformer.ln_f(x))

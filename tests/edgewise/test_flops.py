@@ -34,10 +34,18 @@ def in_place_product(_: Any, left: Any, right: Any, *, out_shape: Any = None, **
     return 2 * batch * rows * inner * right[-1]
 
 
+def weighted_sums(table: Any, indices: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    """torch does not count gathers: of each of these vectors, a multiple is added to a sum."""
+    return 2 * indices[0] * table[1]
+
+
 @contextmanager
 def counted_by_torch() -> Iterator[FlopCounterMode]:
     """The fused attention of CPUs goes uncounted, so attention is written out."""
-    mapping = {torch.ops.aten.baddbmm_: in_place_product}
+    mapping = {
+        torch.ops.aten.baddbmm_: in_place_product,
+        torch.ops.aten._embedding_bag_forward_only: weighted_sums,
+    }
     with (
         sdpa_kernel(SDPBackend.MATH),
         FlopCounterMode(display=False, custom_mapping=mapping) as counter,
