@@ -14,6 +14,7 @@ from torch import Tensor
 
 from benchmarks.measuring import description, with_cost
 from benchmarks.random_models import random_gpt2, random_task
+from edgewise.allocator import release_freed_memory
 from edgewise.transformer import MaskedTransformer
 from methods.edge_pruning import EdgePruning, Training
 

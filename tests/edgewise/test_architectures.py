@@ -34,6 +34,7 @@ from tests.models import (
     llama,
     mistral,
     qwen2,
+    random_masks,
     random_tokens,
     rope,
 )
@@ -148,6 +149,9 @@ def test_every_float_type_is_run_as_loaded(
     close(model(clean), hf_logits(hf, clean))
     close(model(clean, torch.ones(shape), ablated), hf_logits(hf, clean))
     close(model(clean, torch.zeros(shape), ablated), hf_logits(hf, corrupted))
+    (sparse,) = random_masks(model.graph, 1, density=0.1)
+    by_products = model(clean, sparse.float().requires_grad_(), ablated).detach()
+    close(model(clean, sparse, ablated), by_products)
 
 
 def test_a_model_is_loaded_from_a_folder_as_hugging_face_loads_it(tmp_path: Path) -> None:

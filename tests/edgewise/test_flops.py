@@ -145,6 +145,17 @@ def test_sparse_circuits_are_counted_as_torch_counts_them(case: Case) -> None:
     assert len(work) > 1
 
 
+def test_masks_that_run_together_cost_what_each_costs_alone(case: Case) -> None:
+    """A mask's dead heads are not run because another's are alive."""
+    model, masks = case.model, random_masks(case.model.graph, 5, density=0.1)
+    model.flops = 0
+    for mask in masks:
+        model(case.clean, mask)
+    alone, model.flops = model.flops, 0
+    model(case.clean, masks)
+    assert model.flops == alone
+
+
 def test_a_run_after_a_change_counts_the_rest_alone(case: Case) -> None:
     """The higher the changed reader, the less depends on it."""
     model, graph = case.model, case.model.graph
