@@ -181,7 +181,9 @@ def _read(path: Path) -> Record:
         record = json.loads(path.read_text(encoding="utf-8"))
         schema = record["schema"]
     except (json.JSONDecodeError, KeyError, TypeError):
-        raise ValueError(f"{path} is no result of this program") from None
+        raise ValueError(
+            f"{path} is no result of this program; without it, its cell is run again"
+        ) from None
     if schema > SCHEMA:
         raise ValueError(f"{path} has schema {schema}; this version reads up to {SCHEMA}: upgrade")
     return record
