@@ -1,7 +1,8 @@
 """A discovery is timed, counted and can be interrupted: the meter and the checkpoint.
 
 Peak memory of a process on a CPU is the kernel's high-water mark of resident memory, reset before
-the discovery where the system allows it; on an accelerator it is the allocator's own peak.
+the discovery where the system allows it; on an accelerator it is the allocator's own peak. Freed
+memory that a process keeps is resident: release it first (edgewise.allocator).
 """
 
 import json
