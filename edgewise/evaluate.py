@@ -54,7 +54,7 @@ def evaluate(
         buffer: WriterBuffer | None = None
         for circuit in torch.arange(len(masks)).split(at_once):
             some = masks[circuit.to(masks.device)]
-            if buffer is None or buffer.n_masks != len(some):
+            if buffer is None:
                 given = batch.tokens, batch.ablated
                 buffer = model.buffer(*given, n_masks=len(some), prefix=batch.prefix)
             logits = model.run(buffer, some, batch.targets)

@@ -9,6 +9,7 @@ of blocks (attention, MLP, attention, ..., out), each of which reads a prefix an
 
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import dropwhile
 from typing import Any, Literal
 
 import torch
@@ -169,7 +170,8 @@ class Graph:
         inputs still emits a constant, so only the first half holds.
         """
         live = mask & self.legal.to(mask.device)
-        live = live & self.reaches_out(live)[..., :, None]
+        readers, _ = self.reaches_out(live)
+        live = live & readers[..., :, None]
         if ablation != "interchange":
             return live
         # From `tok` alone: positions are the same in both prompts, so `pos` stays out.
@@ -190,8 +192,14 @@ class Graph:
         depends = torch.zeros(shape, dtype=torch.bool, device=mask.device)
         if writers is not None:
             depends |= writers
-        for block in self.blocks[:-1]:
-            fed = (mask[..., block.readers, :] & depends[..., None, :]).any(-1)
+
+        def is_before(block: Block) -> bool:
+            given = readers is not None and bool(readers[..., block.readers].any())
+            return not given and not depends[..., : block.n_legal].any()
+
+        for block in dropwhile(is_before, self.blocks[:-1]):
+            legal = slice(block.n_legal)
+            fed = (mask[..., block.readers, legal] & depends[..., None, legal]).any(-1)
             if readers is not None:
                 fed |= readers[..., block.readers]
             inputs = feeds[block.readers, block.writers]
@@ -199,17 +207,25 @@ class Graph:
         return depends
 
     def reaches_out(
-        self, mask: Bool[Tensor, "*circuits reader writer"]
-    ) -> Bool[Tensor, "*circuits reader"]:
-        """The readers from which `out` can be reached along edges of the mask."""
+        self, mask: Bool[Tensor, "*circuits reader writer"], *, first: int = 0
+    ) -> tuple[Bool[Tensor, "*circuits reader"], Bool[Tensor, "*circuits writer"]]:
+        """The readers and the writers from which `out` can be reached along edges of the mask.
+
+        It is not looked into for the blocks before that of the writer `first`.
+        """
         feeds = self.feeds.to(mask.device)
-        reaches = torch.zeros(mask.shape[:-1], dtype=torch.bool, device=mask.device)
-        reaches[..., -1] = True
+        readers = torch.zeros(mask.shape[:-1], dtype=torch.bool, device=mask.device)
+        writers = readers.new_zeros(*mask.shape[:-2], len(self.writers))
+        readers[..., -1] = True
         for block in reversed(self.blocks[:-1]):
-            useful = (mask[..., :, block.writers] & reaches[..., :, None]).any(-2)
+            if block.writers.stop <= first:
+                break
+            later = slice(block.readers.stop, None)
+            useful = (mask[..., later, block.writers] & readers[..., later, None]).any(-2)
             inputs = feeds[block.readers, block.writers]
-            reaches[..., block.readers] = (useful[..., None, :] & inputs).any(-1)
-        return reaches
+            writers[..., block.writers] = useful
+            readers[..., block.readers] = (useful[..., None, :] & inputs).any(-1)
+        return readers, writers
 
     def parts(
         self,
@@ -225,8 +241,8 @@ class Graph:
         """
         n_writers = block.writers.stop - block.writers.start
         alike: dict[tuple[tuple[int, ...], bool], Part] = {}
-        for one, chosen in enumerate(wanted[:, block.writers]):
-            heads = tuple(chosen.nonzero().flatten().tolist())
+        for one, chosen in enumerate(wanted[:, block.writers].tolist()):
+            heads = tuple(head for head, runs in enumerate(chosen) if runs)
             if not heads and block.kind != "out":
                 continue
             if self.n_kv_heads is not None or len(heads) == n_writers:

@@ -225,13 +225,13 @@ class MaskedTransformer:
                 f"{list(self.graph.legal.shape)}, with at most one axis of masks in front"
             )
         masks = mask.to(self.device, self.dtype).view(-1, *self.graph.legal.shape)
-        assert len(masks) == buffer.n_masks
+        assert len(masks) <= buffer.n_masks
         rows, shape = _rows(buffer.tokens, targets)
         *blocks, outs = self._parts(buffer, masks)
         n_embeddings = len(self.graph.embeddings)
         if not buffer.holds(slice(0, n_embeddings)):
             embedded = torch.stack(self._embed(buffer.tokens, buffer.prefix), 2)
-            buffer.write(range(len(masks)), slice(0, n_embeddings), embedded)
+            buffer.write(range(buffer.n_masks), slice(0, n_embeddings), embedded)
         run_part = self._run_part
         if self.recompute and masks.requires_grad and torch.is_grad_enabled():
             run_part = partial(checkpoint, run_part, use_reentrant=False, early_stop=False)
@@ -261,8 +261,8 @@ class MaskedTransformer:
             return [[Part(block, tuple(range(len(masks))))] for block in graph.blocks]
         present = masks.cpu() != 0
         outdated = buffer.outdated(masks, present)
-        reaches = graph.reaches_out(present)
-        wanted = outdated & (reaches[:, :, None] & graph.feeds).any(1)
+        first = int(outdated.any(0).long().argmax())
+        wanted = outdated & graph.reaches_out(present, first=first)[1]
         buffer.start_run(masks, outdated)
         return [graph.parts(block, wanted, present) for block in graph.blocks]
 

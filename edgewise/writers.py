@@ -24,8 +24,9 @@ from edgewise.prefix import NO_PREFIX, Prefix
 class WriterBuffer:
     """`delta[mask, token, writer]`, filled block by block in the order of the graph.
 
-    It remembers the mask of its last run and which writers' outputs it holds, so that a run with
-    another mask need not repeat what is the same. Only its first run may be differentiated.
+    It remembers the masks of its last run and which writers' outputs it holds, so that a run with
+    other masks need not repeat what is the same. A run may be of fewer masks than there is room
+    for. Only the first may be differentiated.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class WriterBuffer:
         self.delta = torch.empty(shape, dtype=dtype, device=tokens.device)
         self._held = torch.zeros(n_masks, n_writers, dtype=torch.bool)
         self._blank = ~self._held  # what was never written, not even with zeros
-        self._mask: Tensor | None = None
+        self._mask = torch.zeros(n_masks, *graph.legal.shape, dtype=dtype, device=tokens.device)
         self.ablated = self.residual = None
         if ablated is not None:
             full = ablated.expand(*tokens.shape, n_writers, d_model)
@@ -147,10 +148,9 @@ class WriterBuffer:
 
         `present` says where the mask is not zero.
         """
-        if self._mask is None:
-            return torch.ones_like(self._held)
-        changed = (mask != self._mask).any(-1).cpu()
-        return ~self._held | self.graph.downstream(present, readers=changed)
+        n_masks = len(mask)
+        changed = (mask != self._mask[:n_masks]).any(-1).cpu()
+        return ~self._held[:n_masks] | self.graph.downstream(present, readers=changed)
 
     def start_run(
         self,
@@ -158,8 +158,8 @@ class WriterBuffer:
         outdated: Bool[Tensor, "mask writer"],
     ) -> None:
         """From here on the buffer is that of a run with `mask`."""
-        self._mask = mask.detach()
-        self._held &= ~outdated
+        self._mask[: len(mask)] = mask.detach()
+        self._held[: len(mask)] &= ~outdated
 
     def end_run(self) -> None:
         """Let go of the autograd graph: it holds the buffer, so neither would ever be freed."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from edgewise import reference
 from edgewise.circuit import Circuit
 from edgewise.discovery import Checkpoint, Meter
 from edgewise.graph import Ablation, Graph
@@ -18,6 +19,7 @@ from edgewise.prompts import PromptPairs
 from edgewise.reference import mean_activations
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
+from methods import acdc
 from methods.acdc import ACDC, Order
 from tests.methods import toys
 from tests.models import ABLATIONS
@@ -170,31 +172,70 @@ def test_the_orders_differ() -> None:
     assert len(torch.stack(masks).unique(dim=0)) > 3
 
 
-def test_without_a_buffer_it_finds_the_same_circuit() -> None:
+@pytest.mark.parametrize(("at_once", "buffer_bytes"), [(4, 0), (1, 2**30), (3, 2**30)])
+@pytest.mark.parametrize("threshold", THRESHOLDS)
+def test_how_much_is_run_at_once_does_not_matter(
+    threshold: float, at_once: int, buffer_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, task = toys.llama(), toys.task()
-    circuits = [
-        discover(ACDC(threshold=THRESHOLDS[0], buffer_bytes=size), model, task)
-        for size in (2**30, 0)
-    ]
-    assert torch.equal(circuits[0].mask, circuits[1].mask)
-    assert circuits[0].meta == pytest.approx(circuits[1].meta, rel=1e-6)
+    usual = discover(ACDC(threshold=threshold), model, task)
+    monkeypatch.setattr(acdc, "AT_ONCE", at_once)
+    other = discover(ACDC(threshold=threshold, buffer_bytes=buffer_bytes), model, task)
+    assert torch.equal(usual.mask, other.mask)
+    assert usual.meta == pytest.approx(other.meta, rel=1e-6)
 
 
-def test_an_edge_that_costs_exactly_the_threshold_stays() -> None:
+def test_the_more_go_the_more_are_tested_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert passes(monkeypatch, threshold=1e9)[:5] == [1, 1, 2, 4, 1]
+    assert set(passes(monkeypatch, threshold=1e-12)) == {1}
+
+
+def test_fewer_are_tested_at_once_where_memory_is_scarce(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, train = toys.gpt2(), toys.task().train
+    per_mask = len(model.graph.writers) * model.architecture.d_model * train.clean.numel() * 8
+    for masks in (1, 2, 3):
+        room = (masks + 1) * per_mask
+        assert max(passes(monkeypatch, threshold=1e9, buffer_bytes=room)) == masks
+
+
+def test_fewer_are_tested_at_once_where_prompts_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    n_tokens = toys.task().train.clean.numel()
+    for masks in (1, 2, 3):
+        monkeypatch.setattr(reference, "BATCH_TOKENS", masks * n_tokens)
+        assert max(passes(monkeypatch, threshold=1e9)) == masks
+
+
+def passes(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> list[int]:
+    """How many masks each pass of a search has."""
+    model, sizes = toys.gpt2(), list[int]()
+
+    def run(self: MaskedTransformer, buffer: Any, mask: Tensor, targets: Tensor) -> Tensor:
+        sizes.append(len(mask))
+        return whole_run(self, buffer, mask, targets)
+
+    whole_run = MaskedTransformer.run
+    with monkeypatch.context() as patched:
+        patched.setattr(MaskedTransformer, "run", run)
+        discover(ACDC(**settings), model, toys.task())
+    return sizes
+
+
+def test_an_edge_that_costs_exactly_the_threshold_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     just_below = 0.75 - 1e-7
     losses = iter([0.0, 0.5, 0.25, 0.75, just_below, 0.0])
     model = toys.gpt2()
 
     def scripted(logits: Tensor, full: Tensor, pairs: PromptPairs) -> Tensor:
-        return torch.full((len(pairs),), next(losses, 9.0), dtype=torch.float64)
+        return torch.full((1, len(pairs)), next(losses, 9.0), dtype=torch.float64)
 
+    monkeypatch.setattr(acdc, "AT_ONCE", 1)
     circuit = discover(ACDC(threshold=0.5), model, toys.task(training_loss=scripted))
     removed = model.graph.edge_names(model.graph.legal & ~circuit.mask)
     assert removed == ["a0.h1->out", "m0->out", "a1.h1->out"]
     assert circuit.meta["close"] == 3
 
 
-@pytest.mark.parametrize("calls", [1, 12, 25])
+@pytest.mark.parametrize("calls", [1, 6, 12])
 def test_an_interrupted_search_goes_on_to_the_same_circuit(tmp_path: Path, calls: int) -> None:
     """Random orders, so that the order is kept, too."""
     settings = ACDC(threshold=THRESHOLDS[1], reader_order="random", parent_order="random")
