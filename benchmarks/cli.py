@@ -5,6 +5,8 @@ check that finds a difference too.
 Packages that take seconds to import are imported by the verbs that need them.
 """
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -70,6 +72,8 @@ _recompute = click.option(
 @click.version_option(package_name="edgewise")
 def main() -> None:
     """Compare methods that find circuits in transformers, edge by edge."""
+    if not sys.stderr.isatty():  # as `edgewise.progress` does with the bars here
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 @main.command(epilog=_EXAMPLE + "edgewise run tracr --out runs/tracr")

@@ -15,10 +15,12 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import hypergeom
+from torch import Tensor
 
 from benchmarks.panel_grid import LEGEND_LINE_INCHES, PANEL_INCHES, finish
 from benchmarks.results import Panel, grouped
@@ -59,12 +61,17 @@ def repeats(panels: Sequence[Panel], folder: Path) -> list[Repeats]:
             assert len(masks) == len(alike), "rows of circuits have circuits"
             overlaps, chances = [], []
             for one, other in combinations(masks, 2):
-                either = int((one | other).sum())
-                overlaps.append(int((one & other).sum()) / either if either else 1.0)
+                overlaps.append(overlap(one, other))
                 chances.append(chance_overlap(int(one.sum()), int(other.sum()), panel.n_edges))
             sparsities = [row.sparsity for row in alike]
             found.append(Repeats(panel, method, setting, sparsities, overlaps, chances))
     return found
+
+
+def overlap(one: Bool[Tensor, "reader writer"], other: Bool[Tensor, "reader writer"]) -> float:
+    """The edges in both circuits over those in either; 1 for two empty ones."""
+    either = int((one | other).sum())
+    return int((one & other).sum()) / either if either else 1.0
 
 
 @cache

@@ -8,6 +8,7 @@ from benchmarks import tables
 from benchmarks.captions import captions
 from benchmarks.consistency import consistency, consistency_figure, repeats, show_consistency
 from benchmarks.cross_table import cross_table, show_cross_table
+from benchmarks.dtypes import dtypes, show_dtypes
 from benchmarks.examples import examples, show_examples
 from benchmarks.figures import faithfulness_figure, metrics_figure
 from benchmarks.recovered import recovered
@@ -54,6 +55,11 @@ _CONSISTENCY = (
     "greatest. Overlap of two circuits: edges in both over edges in either; `chance` is that "
     "expected of random circuits of the same sizes."
 )
+_DTYPES = (
+    "The same cells in another dtype and in float32. `overlap`: edges in both circuits over edges "
+    "in either; of a ranking, the mean over the numbers of edges that it was cut to, as are the "
+    "means of the metric over the test prompts. `rank correlation`: Spearman's, over all edges."
+)
 _WITHOUT_RESULTS = "Cells without results, and why."
 
 
@@ -73,12 +79,14 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
     crossed = cross_table(panels, Store(folder).crossed_records())
     repeated = repeats(panels, folder)
     alike = consistency(repeated)
+    agreement = dtypes(panels, folder)
     written: list[Path] = []
     for name, numbers, shown, caption in (
         ("faithfulness", found, tables.show_faithfulness(found), _FAITHFULNESS),
         ("recovery", recovery, tables.show_recovery(recovery), _RECOVERY),
         ("crossed", crossed, show_cross_table(crossed), _CROSSED),
         ("consistency", alike, show_consistency(alike), _CONSISTENCY),
+        ("dtypes", agreement, show_dtypes(agreement), _DTYPES),
         ("recovered", best, best, _RECOVERED),
         ("examples", scaling, show_examples(scaling), _EXAMPLES + _sources(scaling)),
         ("runtime", costs, tables.show_runtime(costs), _RUNTIME + _sources(costs)),
@@ -103,7 +111,7 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
     brief = tables.show_faithfulness(found, brief=True)
     main = [
         *(brief, tables.show_recovery(recovery), best, show_examples(scaling)),
-        *(show_cross_table(crossed), missing),
+        *(show_cross_table(crossed), show_dtypes(agreement), missing),
     ]
     return [tables.aligned(lines, "simple") for lines in main if lines], written
 

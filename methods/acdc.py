@@ -32,8 +32,8 @@ from edgewise.writers import WriterBuffer
 Order = Literal["reverse", "forward", "random"]
 CLOSE = 1e-6
 """A decision nearer to the threshold than this could differ in another arithmetic."""
-AT_ONCE = 4
-"""The most edges tested in one pass, where it is of few tokens: more no longer saves time."""
+AT_ONCE, PER_MORE = 4, 4
+"""The most edges tested in one pass, and how many must go in a row for one more to be."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class ACDC:
             tensors, state = saved
             mask, done, current = tensors["mask"], state["done"], state["current"]
             counts = state["counts"]
-        at_once = 1
+        in_a_row = 0  # how many went since one stayed
         for position in track(range(done, len(visits)), "acdc", total=len(visits), done=done):
             if checkpoint is not None and checkpoint.due():
                 state = {"done": position, "current": current, "counts": counts}
@@ -97,6 +97,7 @@ class ACDC:
                 continue
             tested = 0
             while tested < len(parents):
+                at_once = min(objective.at_once, 1 + in_a_row // PER_MORE)
                 writers = parents[tested : tested + at_once]
                 removed = 0
                 for value in objective(_prefixes(mask, reader, writers)):
@@ -104,11 +105,10 @@ class ACDC:
                     counts["tested"] += 1
                     counts["close"] += abs(value - current - self.threshold) < CLOSE
                     if value - current >= self.threshold:
+                        in_a_row = 0
                         break
-                    current, removed = value, removed + 1
+                    current, removed, in_a_row = value, removed + 1, in_a_row + 1
                 mask[reader, writers[:removed]] = False
-                all_went = removed == len(writers)
-                at_once = min(2 * at_once, objective.at_once) if all_went else max(1, removed)
         return Circuit(mask, graph, {"objective": current, **counts})
 
     def _visits(self, graph: Graph, generator: Generator) -> list[tuple[int, list[int]]]:
