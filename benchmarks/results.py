@@ -111,6 +111,8 @@ def load_panels(folder: Path) -> tuple[list[Panel], list[Record]]:
     if not records:
         raise ValueError(f"no results in {folder}; `edgewise run` makes them")
     finished = [record for record in records if record["status"] == FINISHED]
+    # As the names come, but one task's dtypes always in the same order.
+    finished.sort(key=lambda record: (record["definition"]["task"], record["dtype"]))
     groups = list(grouped(finished, _panel_key).values())
     titles = _titles([group[0] for group in groups])
     panels = [_panel(group, store, title) for group, title in zip(groups, titles, strict=True)]
