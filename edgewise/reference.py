@@ -124,9 +124,11 @@ class Reference:
     def _run(self, pairs: PromptPairs) -> tuple[Tensor | None, Tensor]:
         start, prefix = len(self.prefix), self.prefix
         clean, corrupted = pairs.clean[:, start:], pairs.corrupted[:, start:]
-        logits = self.model(clean, targets=pairs.targets - start, prefix=prefix)
+        targets = pairs.targets - start
         if self.ablation == "interchange":
-            return self.model.activations(corrupted, prefix), logits
+            logits, ablated = self.model.logits_and_activations(clean, corrupted, targets, prefix)
+            return ablated, logits
+        logits = self.model(clean, targets=targets, prefix=prefix)
         return None if self._mean is None else self._mean[: clean.shape[1]], logits
 
 

@@ -146,7 +146,8 @@ class MaskedTransformer:
         `prefix` stands before the tokens; a masked pass takes it under interchange ablation alone.
         """
         if mask is None:
-            return self._full_pass(tokens, targets, prefix, record=None)
+            tokens = self._checked(tokens, prefix)
+            return self._logits(self._full_pass(tokens, prefix), targets)
         n_masks = len(mask) if mask.ndim == 3 else 1
         buffer = self.buffer(tokens, ablated, n_masks=n_masks, prefix=prefix)
         return self.run(buffer, mask, targets)
@@ -156,10 +157,26 @@ class MaskedTransformer:
         self, tokens: Int[Tensor, "batch position"], prefix: Prefix = NO_PREFIX
     ) -> Float[Tensor, "batch position writer d_model"]:
         """Every writer's output in the full model, at the positions after the prefix."""
-        shape = (*tokens.shape, len(self.graph.writers), self.architecture.d_model)
-        record = torch.empty(shape, dtype=self.dtype, device=self.device)
-        self._full_pass(tokens, None, prefix, record=record)
+        record = self._record(tokens)
+        self._full_pass(self._checked(tokens, prefix), prefix, record)
         return record
+
+    @torch.no_grad()
+    def logits_and_activations(
+        self,
+        clean: Int[Tensor, "batch position"],
+        corrupted: Int[Tensor, "batch position"],
+        targets: Int[Tensor, "batch *target"],
+        prefix: Prefix = NO_PREFIX,
+    ) -> tuple[Logits, Float[Tensor, "batch position writer d_model"]]:
+        """The full model's logits on clean prompts, its activations on corrupted ones.
+
+        Both run at once, which is faster than one after the other.
+        """
+        record = self._record(corrupted)
+        tokens = self._checked(torch.cat([corrupted, clean]), prefix)
+        residual = self._full_pass(tokens, prefix, record)
+        return self._logits(residual[len(corrupted) :], targets), record
 
     @torch.no_grad()
     def prefix(self, tokens: Int[Tensor, " position"]) -> Prefix:
@@ -226,7 +243,7 @@ class MaskedTransformer:
             )
         masks = mask.to(self.device, self.dtype).view(-1, *self.graph.legal.shape)
         assert len(masks) <= buffer.n_masks
-        rows, shape = _rows(buffer.tokens, targets)
+        rows, shape = _rows(buffer.tokens.shape, targets, self.device)
         *blocks, outs = self._parts(buffer, masks)
         n_embeddings = len(self.graph.embeddings)
         if not buffer.holds(slice(0, n_embeddings)):
@@ -280,30 +297,39 @@ class MaskedTransformer:
         inputs = buffer.read(masks, part, index, rows, count_backward)
         return self._outputs(part, inputs.view(-1, position, *inputs.shape[2:]), buffer.prefix)
 
+    def _record(
+        self, tokens: Int[Tensor, "batch position"]
+    ) -> Float[Tensor, "batch position writer d_model"]:
+        shape = (*tokens.shape, len(self.graph.writers), self.architecture.d_model)
+        return torch.empty(shape, dtype=self.dtype, device=self.device)
+
     def _full_pass(
         self,
         tokens: Int[Tensor, "batch position"],
-        targets: Int[Tensor, "batch *target"] | None,
         prefix: Prefix,
-        record: Float[Tensor, "batch position writer d_model"] | None,
-    ) -> Float[Tensor, "... vocab"]:
-        """The unmodified model, each writer's output stored in `record` if there is one."""
-        tokens = self._checked(tokens, prefix)
+        record: Float[Tensor, "recorded position writer d_model"] | None = None,
+    ) -> Float[Tensor, "batch position d_model"]:
+        """The unmodified model's residual stream; `record` gets the first prompts' writers."""
         batch, position = tokens.shape
         embedded = torch.stack(self._embed(tokens, prefix), 2)
         residual = embedded.sum(2)
         if record is not None:
-            record[:, :, : embedded.shape[2]] = embedded
+            record[:, :, : embedded.shape[2]] = embedded[: len(record)]
         for block in self.graph.blocks[:-1]:
             outputs = self._outputs(Part(block), residual[:, :, None], prefix)
             residual = residual + outputs.sum(2)
             if record is not None:
-                record[:, :, block.writers] = outputs
+                record[:, :, block.writers] = outputs[: len(record)]
             shape = (batch, position, len(prefix))
             self.flops += flops.block_flops(self.architecture, block, *shape)
-        if record is not None:
-            return residual.new_empty(0)
-        rows, shape = _rows(tokens, targets)
+        return residual
+
+    def _logits(
+        self,
+        residual: Float[Tensor, "batch position d_model"],
+        targets: Int[Tensor, "batch *target"] | None,
+    ) -> Logits:
+        rows, shape = _rows(residual.shape[:2], targets, self.device)
         residual = residual.flatten(0, 1)
         residual = residual if rows is None else residual[rows]
         self.flops += flops.block_flops(self.architecture, self.graph.blocks[-1], 1, len(residual))
@@ -354,21 +380,25 @@ class MaskedTransformer:
 
 
 def _rows(
-    tokens: Int[Tensor, "batch position"], targets: Int[Tensor, "batch *target"] | None
+    shape: torch.Size, targets: Int[Tensor, "batch *target"] | None, device: torch.device
 ) -> tuple[Int[Tensor, " row"] | None, torch.Size]:
-    """The targets as indices of flattened tokens (None for all of them), and the logits' shape."""
+    """The targets as indices of flattened tokens (None for all of them), and the logits' shape.
+
+    `shape` is that of the tokens, [batch, position].
+    """
+    batch, position = shape
     if targets is None:
-        return None, tokens.shape
-    if targets.ndim not in (1, 2) or len(targets) != len(tokens):
+        return None, shape
+    if targets.ndim not in (1, 2) or len(targets) != batch:
         raise ValueError(
-            f"targets of shape {tuple(targets.shape)} for {len(tokens)} prompts; expected [batch] "
+            f"targets of shape {tuple(targets.shape)} for {batch} prompts; expected [batch] "
             "or [batch, target]"
         )
-    if bool(((targets < 0) | (targets >= tokens.shape[1])).any()):
+    if bool(((targets < 0) | (targets >= position)).any()):
         raise ValueError(
             f"targets from {int(targets.min())} to {int(targets.max())} for prompts of "
-            f"{tokens.shape[1]} tokens; expected positions from 0 to {tokens.shape[1] - 1}"
+            f"{position} tokens; expected positions from 0 to {position - 1}"
         )
-    targets = targets.to(tokens.device)
-    starts = torch.arange(len(tokens), device=tokens.device) * tokens.shape[1]
+    targets = targets.to(device)
+    starts = torch.arange(batch, device=device) * position
     return (targets + starts.view(-1, *[1] * (targets.ndim - 1))).flatten(), targets.shape

@@ -68,7 +68,10 @@ class GPT2Architecture:
     ) -> Float[Tensor, "3 projection batch position d_head"]:
         block, shape = self._layers[layer], (self.n_heads, self.d_head)
         fused = block.attn.c_attn
-        weight = fused.weight.view(-1, 3, *shape)[:, :, heads].flatten(1, 2).transpose(0, 1)
+        weight = fused.weight.view(-1, 3, *shape)
+        if not isinstance(heads, slice):  # several times as fast as an index
+            weight = weight.index_select(2, heads.to(weight.device))
+        weight = weight.flatten(1, 2).transpose(0, 1)
         bias = fused.bias.view(3, *shape)[:, heads].flatten(0, 1)
         qkv = project(block.ln_1(x), weight, bias)
         return qkv.view(3, -1, *qkv.shape[1:])
