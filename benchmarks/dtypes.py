@@ -98,7 +98,8 @@ def _rank_correlation(store: Store, *records: Record) -> float:
     correlations: list[float] = []
     for one, other in zip(*drawn, strict=True):
         legal = one.graph.legal
-        correlations.append(spearmanr(one.values[legal], other.values[legal]).statistic)
+        result: Any = spearmanr(one.values[legal], other.values[legal])
+        correlations.append(result.statistic)
     return fmean(correlations)
 
 

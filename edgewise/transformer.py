@@ -147,7 +147,7 @@ class MaskedTransformer:
         """
         if mask is None:
             tokens = self._checked(tokens, prefix)
-            return self._logits(self._full_pass(tokens, prefix), targets)
+            return self._logits(self._full_pass(tokens, prefix)[0], targets)
         n_masks = len(mask) if mask.ndim == 3 else 1
         buffer = self.buffer(tokens, ablated, n_masks=n_masks, prefix=prefix)
         return self.run(buffer, mask, targets)
@@ -157,9 +157,7 @@ class MaskedTransformer:
         self, tokens: Int[Tensor, "batch position"], prefix: Prefix = NO_PREFIX
     ) -> Float[Tensor, "batch position writer d_model"]:
         """Every writer's output in the full model, at the positions after the prefix."""
-        record = self._record(tokens)
-        self._full_pass(self._checked(tokens, prefix), prefix, record)
-        return record
+        return self._full_pass(self._checked(tokens, prefix), prefix, len(tokens))[1]
 
     @torch.no_grad()
     def logits_and_activations(
@@ -173,10 +171,10 @@ class MaskedTransformer:
 
         Both run at once, which is faster than one after the other.
         """
-        record = self._record(corrupted)
+        n_recorded = len(corrupted)
         tokens = self._checked(torch.cat([corrupted, clean]), prefix)
-        residual = self._full_pass(tokens, prefix, record)
-        return self._logits(residual[len(corrupted) :], targets), record
+        residual, record = self._full_pass(tokens, prefix, n_recorded)
+        return self._logits(residual[n_recorded:], targets), record
 
     @torch.no_grad()
     def prefix(self, tokens: Int[Tensor, " position"]) -> Prefix:
@@ -297,32 +295,28 @@ class MaskedTransformer:
         inputs = buffer.read(masks, part, index, rows, count_backward)
         return self._outputs(part, inputs.view(-1, position, *inputs.shape[2:]), buffer.prefix)
 
-    def _record(
-        self, tokens: Int[Tensor, "batch position"]
-    ) -> Float[Tensor, "batch position writer d_model"]:
-        shape = (*tokens.shape, len(self.graph.writers), self.architecture.d_model)
-        return torch.empty(shape, dtype=self.dtype, device=self.device)
-
     def _full_pass(
         self,
         tokens: Int[Tensor, "batch position"],
         prefix: Prefix,
-        record: Float[Tensor, "recorded position writer d_model"] | None = None,
-    ) -> Float[Tensor, "batch position d_model"]:
-        """The unmodified model's residual stream; `record` gets the first prompts' writers."""
+        n_recorded: int = 0,
+    ) -> tuple[
+        Float[Tensor, "batch position d_model"], Float[Tensor, "recorded position writer d_model"]
+    ]:
+        """The unmodified model's residual stream, and the first prompts' writers' outputs."""
         batch, position = tokens.shape
+        recorded = (n_recorded, position, len(self.graph.writers), self.architecture.d_model)
+        record = torch.empty(recorded, dtype=self.dtype, device=self.device)
         embedded = torch.stack(self._embed(tokens, prefix), 2)
         residual = embedded.sum(2)
-        if record is not None:
-            record[:, :, : embedded.shape[2]] = embedded[: len(record)]
+        record[:, :, : embedded.shape[2]] = embedded[:n_recorded]
         for block in self.graph.blocks[:-1]:
             outputs = self._outputs(Part(block), residual[:, :, None], prefix)
             residual = residual + outputs.sum(2)
-            if record is not None:
-                record[:, :, block.writers] = outputs[: len(record)]
+            record[:, :, block.writers] = outputs[:n_recorded]
             shape = (batch, position, len(prefix))
             self.flops += flops.block_flops(self.architecture, block, *shape)
-        return residual
+        return residual, record
 
     def _logits(
         self,

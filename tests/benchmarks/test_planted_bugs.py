@@ -53,11 +53,11 @@ def test_swapped_rows_of_k_and_v_are_seen(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_corrupted_batch_rolled_by_one_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    activations = MaskedTransformer.activations
+    both = MaskedTransformer.logits_and_activations
     monkeypatch.setattr(
         MaskedTransformer,
-        "activations",
-        lambda self, tokens, *rest: activations(self, tokens.roll(1, 0), *rest),
+        "logits_and_activations",
+        lambda self, clean, corrupted, *rest: both(self, clean, corrupted.roll(1, 0), *rest),
     )
     found = metrics(differences("eap", "ioi-t1"))
     assert of_stored_circuits(found, "kl")
