@@ -161,7 +161,9 @@ class _Objective:
         self._reference = Reference(model, mine, task.ablation, mean_over=task.train)
         self._index = self._reference.batches()
         per_token = len(model.graph.writers) * model.architecture.d_model * model.dtype.itemsize
-        n_tokens = mine.clean[:, len(self._reference.prefix) :].numel()
+        own_tokens = mine.clean[:, len(self._reference.prefix) :].numel()
+        # Ranks add up their losses mask by mask, so all must take as many masks at once.
+        n_tokens = int(parallel.largest(torch.tensor(own_tokens)))
         # Outputs per mask, and their ablated values.
         room = method.buffer_bytes // (per_token * n_tokens) - 1
         self.at_once = max(1, min(room, AT_ONCE, self._reference.batch_tokens // n_tokens))
