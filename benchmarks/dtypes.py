@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.consistency import overlap
 from benchmarks.execute import draws_of
 from benchmarks.results import Panel, grouped
-from benchmarks.store import Record, Store
+from benchmarks.store import Discovery, Record, Store
 from benchmarks.style import method_style
 from edgewise import Circuit
 
@@ -73,30 +73,31 @@ def _all_but_dtype(record: Record) -> str:
 
 def _agreement(store: Store, reference: Record, other: Record) -> dict[str, Any]:
     """Of a circuit, the edges in both; of rankings, the same cut by cut, and Spearman's ρ."""
-    pairs = list(zip(_masks(store, other), _masks(store, reference), strict=True))
+    found = [store.discovery(record["name"]) for record in (reference, other)]
+    masks = map(_masks, (reference, other), found)
+    pairs = list(zip(*masks, strict=True))
     is_circuit = other["kind"] == "circuit"
     return {
         "circuits": len(pairs),
         "edges": other["rows"][0]["edges"] if is_circuit else None,
         "edges in float32": reference["rows"][0]["edges"] if is_circuit else None,
         "overlap": fmean(overlap(*pair) for pair in pairs),
-        "rank correlation": None if is_circuit else _rank_correlation(store, reference, other),
+        "rank correlation": None if is_circuit else _rank_correlation(*found),
     }
 
 
-def _masks(store: Store, record: Record) -> list[Tensor]:
+def _masks(record: Record, found: Discovery) -> list[Tensor]:
     """The circuits of a record's rows."""
-    found = store.discovery(record["name"])
     if isinstance(found, Circuit):
         return [found.mask]
-    return [found[row.get("draw", 0)].circuit(row["edges"]).mask for row in record["rows"]]
+    draws = draws_of(found)
+    return [draws[row.get("draw", 0)].circuit(row["edges"]).mask for row in record["rows"]]
 
 
-def _rank_correlation(store: Store, *records: Record) -> float:
+def _rank_correlation(*found: Discovery) -> float:
     """The mean over draws, if there are several."""
-    drawn = [draws_of(store.discovery(record["name"])) for record in records]
     correlations: list[float] = []
-    for one, other in zip(*drawn, strict=True):
+    for one, other in zip(*map(draws_of, found), strict=True):
         legal = one.graph.legal
         result: Any = spearmanr(one.values[legal], other.values[legal])
         correlations.append(result.statistic)
