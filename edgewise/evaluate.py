@@ -45,7 +45,7 @@ def evaluate(
                 f"a circuit of a graph with {circuit.graph.convention}; the model has "
                 f"{model.graph.convention}"
             )
-    masks = torch.stack([circuit.mask for circuit in circuits]).to(model.device)
+    masks = torch.stack([circuit.mask for circuit in circuits])
     reference = Reference(model, pairs, ablation, budget_bytes=0, mean_over=mean_over)
     values = {name: torch.empty(len(circuits), len(pairs)) for name in metrics}
     for index in track(reference.batches(), "evaluating"):
@@ -53,7 +53,7 @@ def evaluate(
         at_once = max(1, reference.batch_tokens // batch.pairs.clean.numel())
         buffer: WriterBuffer | None = None
         for circuit in torch.arange(len(masks)).split(at_once):
-            some = masks[circuit.to(masks.device)]
+            some = masks[circuit]
             if buffer is None:
                 given = batch.tokens, batch.ablated
                 buffer = model.buffer(*given, n_masks=len(some), prefix=batch.prefix)

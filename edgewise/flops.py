@@ -8,7 +8,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from edgewise.architectures import Architecture
-from edgewise.graph import Block, Part
+from edgewise.graph import Block
+from edgewise.schedule import Part
 
 
 def block_flops(

@@ -7,20 +7,18 @@ last. So every reader's legal writers are a prefix of the writers, and a model r
 of blocks (attention, MLP, attention, ..., out), each of which reads a prefix and writes a slice.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import dropwhile
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 Ablation = Literal["interchange", "zero", "mean"]
 Kind = Literal["attention", "mlp", "out"]
 ABLATIONS: tuple[Ablation, ...] = ("interchange", "zero", "mean")
-_GATHERED = 4
-"""Gathering one edge costs about as much as this many in a matrix product (measured on a CPU)."""
 
 
 @dataclass(frozen=True)
@@ -32,47 +30,6 @@ class Block:
     readers: slice
     writers: slice
     n_legal: int
-
-
-@dataclass(frozen=True)
-class Part:
-    """What a pass runs of a block at once: for some masks, all of it or only some `heads`.
-
-    `edges` lists for each mask (reader, writer), the readers counted within the part and in order,
-    where they are so few that gathering them is cheaper than a product with all legal writers.
-    """
-
-    block: Block
-    masks: tuple[int, ...] = (0,)
-    heads: Int[Tensor, " head"] | None = None
-    edges: tuple[Int[Tensor, "2 _"], ...] | None = None
-
-    @property
-    def readers(self) -> slice | Int[Tensor, " reader"]:
-        if self.heads is None:
-            return self.block.readers
-        n_heads = self.block.writers.stop - self.block.writers.start
-        qkv = [self.heads + kind * n_heads for kind in range(3)]
-        return self.block.readers.start + torch.cat(qkv)
-
-    @property
-    def n_readers(self) -> int:
-        if self.heads is None:
-            return self.block.readers.stop - self.block.readers.start
-        return 3 * len(self.heads)
-
-    @property
-    def n_reads(self) -> int:
-        """How many (reader, writer) pairs are multiplied per token, over all masks."""
-        if self.edges is None:
-            return len(self.masks) * self.n_readers * self.block.n_legal
-        return sum(of_mask.shape[1] for of_mask in self.edges)
-
-    @property
-    def writers(self) -> slice | Int[Tensor, " writer"]:
-        if self.heads is None:
-            return self.block.writers
-        return self.block.writers.start + self.heads
 
 
 @dataclass(frozen=True)
@@ -226,38 +183,6 @@ class Graph:
             writers[..., block.writers] = useful
             readers[..., block.readers] = (useful[..., None, :] & inputs).any(-1)
         return readers, writers
-
-    def parts(
-        self,
-        block: Block,
-        wanted: Bool[Tensor, "mask writer"],
-        present: Bool[Tensor, "mask reader writer"],
-    ) -> list[Part]:
-        """What has to run of a block for each mask to give its `wanted` writers, or `out`.
-
-        `present` are the edges that are not masked. Masks of which the same heads run go together,
-        those with few edges apart from the others. Heads that share key-value readers run all or
-        none.
-        """
-        n_writers = block.writers.stop - block.writers.start
-        alike: dict[tuple[tuple[int, ...], bool], Part] = {}
-        for one, chosen in enumerate(wanted[:, block.writers].tolist()):
-            heads = tuple(head for head, runs in enumerate(chosen) if runs)
-            if not heads and block.kind != "out":
-                continue
-            if self.n_kv_heads is not None or len(heads) == n_writers:
-                heads = ()
-            part = Part(block, (one,), torch.tensor(heads) if heads else None)
-            read = present[one, part.readers, : block.n_legal]
-            few = _GATHERED * int(read.count_nonzero()) <= part.n_reads
-            same = alike.get((heads, few))
-            alike[heads, few] = part if same is None else replace(same, masks=(*same.masks, one))
-        for (heads, few), part in alike.items():
-            if few:
-                read = present[:, part.readers, : block.n_legal]
-                edges = tuple(read[one].nonzero().T for one in part.masks)
-                alike[heads, few] = replace(part, edges=edges)
-        return list(alike.values())
 
     def edge_names(self, mask: Bool[Tensor, "reader writer"]) -> list[str]:
         """The edges of `mask` as `writer->reader`, in the order of the readers."""

@@ -32,7 +32,10 @@ class PromptPairs:
             )
         if len(self) == 0:
             raise ValueError("no prompts; expected at least one pair")
-        if bool(((self.targets < 0) | (self.targets >= self.lengths[:, None])).any()):
+        # On an accelerator the check would wait for it; prompts are made, and checked, on the CPU.
+        if self.targets.device.type == "cpu" and bool(
+            ((self.targets < 0) | (self.targets >= self.lengths[:, None])).any()
+        ):
             raise ValueError("a target position lies outside its prompt")
 
     def __len__(self) -> int:
@@ -40,13 +43,18 @@ class PromptPairs:
 
     def __getitem__(self, index: Int[Tensor, " batch"] | slice) -> "PromptPairs":
         """The pairs at `index`, cut to the longest of them."""
-        width = int(self.lengths[index].max())
+        return self.take(index, int(self.lengths[index].max()))
+
+    def take(self, index: Int[Tensor, " batch"] | slice, width: int) -> "PromptPairs":
+        """The pairs at `index`, cut to `width` positions: no less than the longest has."""
         chosen = {
-            field.name: None if (value := getattr(self, field.name)) is None else value[index]
+            field.name: value[index]
             for field in fields(self)
+            if (value := getattr(self, field.name)) is not None
         }
-        pairs = replace(self, **chosen)
-        return replace(pairs, clean=pairs.clean[:, :width], corrupted=pairs.corrupted[:, :width])
+        for name in ("clean", "corrupted"):
+            chosen[name] = chosen[name][:, :width]
+        return replace(self, **chosen)
 
     def to(self, device: torch.device) -> "PromptPairs":
         moved = {
@@ -63,16 +71,14 @@ class PromptPairs:
     def batches(self, max_tokens: int) -> Iterator[Int[Tensor, " batch"]]:
         """Indices of all pairs, sorted by length, in batches of at most `max_tokens` padded tokens.
 
-        A batch holds at least one pair. Causal models are exact under right padding, so sorting
-        costs nothing and wastes the least.
+        The indices lie on the CPU. A batch holds at least one pair. Causal models are exact under
+        right padding, so sorting costs nothing and wastes the least.
         """
-        order = torch.sort(self.lengths, stable=True).indices
-        start = 0
+        lengths, order = torch.sort(self.lengths.cpu(), stable=True)
+        ascending, start = lengths.tolist(), 0
         while start < len(order):
             stop = start + 1
-            while stop < len(order) and max_tokens >= (stop + 1 - start) * int(
-                self.lengths[order[stop]]
-            ):
+            while stop < len(order) and max_tokens >= (stop + 1 - start) * ascending[stop]:
                 stop += 1
             yield order[start:stop]
             start = stop

@@ -17,8 +17,8 @@ from edgewise.progress import track
 from edgewise.prompts import PromptPairs
 from edgewise.transformer import MaskedTransformer
 
-BATCH_TOKENS, BATCH_BYTES = 4096, 2 * 2**30
-"""The most tokens that go through the model at once, and the most that their writers take."""
+BATCH_TOKENS = 4096
+"""The most tokens that go through the model at once; `model.batch_bytes` bounds them as well."""
 MIN_PREFIX = 8
 """The fewest shared tokens that are run apart."""
 
@@ -67,6 +67,7 @@ class Reference:
         self.model, self.ablation = model, ablation
         self.batch_tokens = batch_tokens(model)
         self.pairs = pairs.to(model.device)
+        self._lengths = pairs.lengths.cpu()
         self._mean = (
             mean_activations(model, mean_over or pairs, width=pairs.clean.shape[1])
             if ablation == "mean"
@@ -90,13 +91,25 @@ class Reference:
             self._fill(self.pairs[: self.n_kept])
 
     def batch(self, index: Int[Tensor, " batch"]) -> Batch:
-        """The pairs at `index`, padded to the longest of them, with their references."""
-        index = index.to(self.model.device)
-        pairs = self.pairs[index]
-        if bool((index < self.n_kept).all()):
+        """The pairs at `index`, with their references.
+
+        They are padded to the longest of them or, where the index lies on an accelerator, to the
+        longest of all: to look at the index would mean to wait for the accelerator.
+        """
+        longest = self._lengths[index] if index.device.type == "cpu" else self._lengths
+        is_kept = self.n_kept == len(self.pairs) or bool((index < self.n_kept).all())
+        index = index.to(self.model.device, non_blocking=True)
+        pairs = self.pairs.take(index, int(longest.max()))
+        if is_kept:
             ablated = self._kept_ablated(index, pairs.clean.shape[1] - len(self.prefix))
             return Batch(pairs, ablated, self._logits[index], self.prefix)
         return Batch(pairs, *self._run(pairs), self.prefix)
+
+    @property
+    def n_prompts_at_once(self) -> int:
+        """How many prompts of the greatest length go through the model at once."""
+        width = self.pairs.clean.shape[1] - len(self.prefix)
+        return max(1, self.batch_tokens // width)
 
     def batches(self) -> list[Int[Tensor, " batch"]]:
         """Indices of all pairs, in length-sorted batches of at most `batch_tokens` tokens."""
@@ -115,7 +128,8 @@ class Reference:
 
     def _fill(self, kept: PromptPairs) -> None:
         for index in track(list(kept.batches(self.batch_tokens)), "full and corrupted runs"):
-            ablated, self._logits[index] = self._run(kept[index])
+            pairs = kept.take(index, int(self._lengths[index].max()))
+            ablated, self._logits[index] = self._run(pairs)
             if self._ablated is not None:
                 assert ablated is not None
                 self._ablated[index, : ablated.shape[1]] = ablated
@@ -135,7 +149,7 @@ class Reference:
 def batch_tokens(model: MaskedTransformer) -> int:
     """How many tokens go through the model at once."""
     per_token = len(model.graph.writers) * model.architecture.d_model * model.dtype.itemsize
-    return max(1, min(BATCH_TOKENS, BATCH_BYTES // per_token))
+    return max(1, min(BATCH_TOKENS, model.batch_bytes // per_token))
 
 
 def mean_activations(

@@ -22,8 +22,10 @@ from transformers.utils.import_utils import is_accelerate_available
 
 from edgewise import flops
 from edgewise.architectures import Architecture, architecture_of, check_supported
-from edgewise.graph import Graph, Part
+from edgewise.graph import Graph
 from edgewise.prefix import NO_PREFIX, Prefix
+from edgewise.schedule import Part, schedule, whole
+from edgewise.targets import check_range, distinct_rows, rows_of
 from edgewise.writers import WriterBuffer
 
 Mask = Float[Tensor, "*mask reader writer"] | Bool[Tensor, "*mask reader writer"]
@@ -68,6 +70,10 @@ class MaskedTransformer:
         """Matrix-product operations executed so far, forward and backward."""
         self.recompute = False
         """Whether backward passes run each block again instead of keeping what is inside it."""
+        self.batch_bytes = 2 * 2**30
+        """The most that the writers' outputs of prompts that run at once may take."""
+        self.cuda_graphs = False
+        """Whether methods may record a step as a CUDA graph and replay it."""
 
     @classmethod
     def from_pretrained(
@@ -239,52 +245,93 @@ class MaskedTransformer:
                 f"mask of shape {tuple(mask.shape)}; expected [reader, writer] = "
                 f"{list(self.graph.legal.shape)}, with at most one axis of masks in front"
             )
-        masks = mask.to(self.device, self.dtype).view(-1, *self.graph.legal.shape)
+        masks = mask.view(-1, *self.graph.legal.shape)
         assert len(masks) <= buffer.n_masks
-        rows, shape = _rows(buffer.tokens.shape, targets, self.device)
-        *blocks, outs = self._parts(buffer, masks)
+        parts = self._parts(buffer, masks)
+        masks = masks.to(self.device, non_blocking=True).to(self.dtype)
+        logits = self.run_parts(buffer, masks, targets, parts)
+        return logits if mask.ndim == 3 else logits[0]
+
+    def run_parts(
+        self,
+        buffer: WriterBuffer,
+        masks: Float[Tensor, "mask reader writer"],
+        targets: Int[Tensor, "batch *target"] | None,
+        parts: list[list[Part]],
+    ) -> Logits:
+        """The given parts of the masked pass, with masks of the model's device and dtype."""
+        rows, shape = rows_of(buffer.tokens.shape, targets, self.device)
+        weights = buffer.weights(masks)
+        *blocks, outs = parts
         n_embeddings = len(self.graph.embeddings)
         if not buffer.holds(slice(0, n_embeddings)):
             embedded = torch.stack(self._embed(buffer.tokens, buffer.prefix), 2)
-            buffer.write(range(buffer.n_masks), slice(0, n_embeddings), embedded)
+            buffer.embed(embedded)
+        for_gradient = masks.requires_grad and torch.is_grad_enabled()
+        distinct = rows
+        if rows is not None:
+            distinct = distinct_rows(rows, targets, for_gradient=for_gradient)
         run_part = self._run_part
-        if self.recompute and masks.requires_grad and torch.is_grad_enabled():
+        if self.recompute and for_gradient:
             run_part = partial(checkpoint, run_part, use_reentrant=False, early_stop=False)
-        for index, parts in enumerate(blocks):
+        for index, of_block in enumerate(blocks):
             # Of what the last MLP gives, only the targets are read.
-            some = rows.unique() if rows is not None and index == len(blocks) - 1 else None
-            for part in parts:
-                outputs = run_part(buffer, masks, index, part, some)
-                buffer.write(part.masks, part.writers, outputs, some)
+            some = distinct if index == len(blocks) - 1 else None
+            for part in of_block:
+                outputs = run_part(buffer, weights, index, part, some)
+                buffer.write(part, outputs, some)
         inputs = [
-            buffer.read(masks, part, -1, rows, self._count(part, math.prod(shape), 1, NO_PREFIX))
+            buffer.read(weights, part, -1, rows, self._count(part, math.prod(shape), 1, NO_PREFIX))
             for part in outs
         ]
         buffer.end_run()
-        order = torch.tensor([one for part in outs for one in part.masks]).argsort()
-        ordered = torch.cat(inputs)[order.to(self.device)]
-        logits = self.architecture.unembed(ordered.view(len(masks), *shape, -1))
-        return logits if mask.ndim == 3 else logits[0]
+        ordered = inputs[0]
+        if len(outs) > 1:
+            order = torch.tensor([mask for part in outs for mask in part.masks]).argsort()
+            ordered = torch.cat(inputs)[order.to(self.device)]
+        return self.architecture.unembed(ordered.view(len(masks), *shape, -1))
+
+    def parts_after(
+        self, mask: Bool[Tensor, "reader writer"], reader: int, n_masks: int
+    ) -> list[list[Part]]:
+        """What has to run of each block after any change of one reader's row of the mask.
+
+        The reader's own block is read by products, which give the same whatever the row is.
+        """
+        graph, masks = self.graph, mask.expand(n_masks, -1, -1)
+        changed = torch.zeros(n_masks, len(graph.readers), dtype=torch.bool)
+        changed[:, reader] = True
+        wanted = graph.downstream(masks, readers=changed) & graph.reaches_out(masks)[1]
+        own = next(block for block in graph.blocks if reader < block.readers.stop)
+        present = masks.clone()
+        present[:, own.readers] = True
+        return schedule(graph, wanted, present, self.device)
 
     def _parts(
-        self, buffer: WriterBuffer, masks: Float[Tensor, "mask reader writer"]
+        self,
+        buffer: WriterBuffer,
+        masks: Float[Tensor, "mask reader writer"] | Bool[Tensor, "mask reader writer"],
     ) -> list[list[Part]]:
-        """What has to run of each block; of the output all masks."""
+        """What has to run of each block; of the output all masks.
+
+        For a mask without a gradient it depends on the mask: one on an accelerator is waited for.
+        """
         graph = self.graph
         if masks.requires_grad and torch.is_grad_enabled():
-            buffer.start_run(masks, torch.ones(len(masks), len(graph.writers), dtype=torch.bool))
-            return [[Part(block, tuple(range(len(masks))))] for block in graph.blocks]
-        present = masks.cpu() != 0
+            buffer.start_anew()
+            return [[whole(block, len(masks))] for block in graph.blocks]
+        masks = masks.detach().cpu().to(self.dtype)
+        present = masks != 0
         outdated = buffer.outdated(masks, present)
         first = int(outdated.any(0).long().argmax())
         wanted = outdated & graph.reaches_out(present, first=first)[1]
         buffer.start_run(masks, outdated)
-        return [graph.parts(block, wanted, present) for block in graph.blocks]
+        return schedule(graph, wanted, present, self.device)
 
     def _run_part(
         self,
         buffer: WriterBuffer,
-        masks: Float[Tensor, "mask reader writer"],
+        weights: Float[Tensor, "mask reader column"],
         index: int,
         part: Part,
         rows: Int[Tensor, " row"] | None,
@@ -292,7 +339,7 @@ class MaskedTransformer:
         """What the part's writers give; at some rows of tokens, each stands as a prompt of one."""
         batch, position = buffer.tokens.shape if rows is None else (len(rows), 1)
         count_backward = self._count(part, batch, position, buffer.prefix)
-        inputs = buffer.read(masks, part, index, rows, count_backward)
+        inputs = buffer.read(weights, part, index, rows, count_backward)
         return self._outputs(part, inputs.view(-1, position, *inputs.shape[2:]), buffer.prefix)
 
     def _full_pass(
@@ -311,7 +358,7 @@ class MaskedTransformer:
         residual = embedded.sum(2)
         record[:, :, : embedded.shape[2]] = embedded[:n_recorded]
         for block in self.graph.blocks[:-1]:
-            outputs = self._outputs(Part(block), residual[:, :, None], prefix)
+            outputs = self._outputs(whole(block), residual[:, :, None], prefix)
             residual = residual + outputs.sum(2)
             record[:, :, block.writers] = outputs[:n_recorded]
             shape = (batch, position, len(prefix))
@@ -323,7 +370,7 @@ class MaskedTransformer:
         residual: Float[Tensor, "batch position d_model"],
         targets: Int[Tensor, "batch *target"] | None,
     ) -> Logits:
-        rows, shape = _rows(residual.shape[:2], targets, self.device)
+        rows, shape = rows_of(residual.shape[:2], targets, self.device)
         residual = residual.flatten(0, 1)
         residual = residual if rows is None else residual[rows]
         self.flops += flops.block_flops(self.architecture, self.graph.blocks[-1], 1, len(residual))
@@ -338,12 +385,8 @@ class MaskedTransformer:
         length = len(prefix) + tokens.shape[1]
         if limit is not None and length > limit:
             raise ValueError(f"prompts of {length} tokens; {self.id} takes up to {limit}")
-        if not tokens.is_cuda and tokens.numel():  # on a GPU the check would wait for it
-            low, high, known = int(tokens.min()), int(tokens.max()), self.architecture.n_tokens
-            if low < 0 or high >= known:
-                raise ValueError(
-                    f"token ids from {low} to {high}; {self.id} knows 0 to {known - 1}"
-                )
+        known = self.architecture.n_tokens
+        check_range(tokens, known, "token ids", f"{self.id} knows 0 to {known - 1}")
         return tokens.to(self.device)
 
     def _embed(self, tokens: Int[Tensor, "batch position"], prefix: Prefix) -> list[Tensor]:
@@ -355,7 +398,7 @@ class MaskedTransformer:
     ) -> Float[Tensor, "batch position writer d_model"]:
         layer = part.block.layer
         if part.block.kind == "attention":
-            return self.architecture.attention(layer, inputs, part.heads, prefix.past(layer))
+            return self.architecture.attention(layer, inputs, part.chosen, prefix.past(layer))
         return self.architecture.mlp(layer, inputs.squeeze(2))[:, :, None]
 
     def _count(self, part: Part, batch: int, position: int, prefix: Prefix) -> Callable[[], None]:
@@ -371,28 +414,3 @@ class MaskedTransformer:
 
     def _add_flops(self, operations: int) -> None:
         self.flops += operations
-
-
-def _rows(
-    shape: torch.Size, targets: Int[Tensor, "batch *target"] | None, device: torch.device
-) -> tuple[Int[Tensor, " row"] | None, torch.Size]:
-    """The targets as indices of flattened tokens (None for all of them), and the logits' shape.
-
-    `shape` is that of the tokens, [batch, position].
-    """
-    batch, position = shape
-    if targets is None:
-        return None, shape
-    if targets.ndim not in (1, 2) or len(targets) != batch:
-        raise ValueError(
-            f"targets of shape {tuple(targets.shape)} for {batch} prompts; expected [batch] "
-            "or [batch, target]"
-        )
-    if bool(((targets < 0) | (targets >= position)).any()):
-        raise ValueError(
-            f"targets from {int(targets.min())} to {int(targets.max())} for prompts of "
-            f"{position} tokens; expected positions from 0 to {position - 1}"
-        )
-    targets = targets.to(device)
-    starts = torch.arange(batch, device=device) * position
-    return (targets + starts.view(-1, *[1] * (targets.ndim - 1))).flatten(), targets.shape

@@ -9,6 +9,7 @@ accumulates in one buffer of the same shape.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -17,8 +18,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag, pad
 
-from edgewise.graph import Graph, Part
+from edgewise.graph import Graph
 from edgewise.prefix import NO_PREFIX, Prefix
+from edgewise.schedule import Gather, Part
+
+
+def alignment(device: torch.device) -> int:
+    """Of what the number of writers in a product is a multiple, for the sake of its speed."""
+    return 1 if device.type == "cpu" else 8
 
 
 class WriterBuffer:
@@ -42,11 +49,15 @@ class WriterBuffer:
     ) -> None:
         self.graph, self.tokens, self.prefix, self.n_masks = graph, tokens, prefix, n_masks
         n_writers = len(graph.writers)
-        shape = (n_masks, tokens.numel(), n_writers, d_model)
+        self._aligned = alignment(tokens.device)
+        shape = (n_masks, tokens.numel(), self._rounded(n_writers), d_model)
         self.delta = torch.empty(shape, dtype=dtype, device=tokens.device)
         self._held = torch.zeros(n_masks, n_writers, dtype=torch.bool)
         self._blank = ~self._held  # what was never written, not even with zeros
-        self._mask = torch.zeros(n_masks, *graph.legal.shape, dtype=dtype, device=tokens.device)
+        if self._aligned > 1:
+            self.delta.zero_()
+            self._blank[:] = False
+        self._mask = torch.zeros(n_masks, *graph.legal.shape, dtype=dtype)  # of the last run
         self.ablated = self.residual = None
         if ablated is not None:
             full = ablated.expand(*tokens.shape, n_writers, d_model)
@@ -57,27 +68,55 @@ class WriterBuffer:
         # in exactly the reverse order, although the data flow through the buffer unseen by it.
         self._clock = torch.empty(0, dtype=dtype, device=tokens.device)
 
+    def _rounded(self, n_writers: int) -> int:
+        """So many or more, as products are fast with."""
+        return -(-n_writers // self._aligned) * self._aligned
+
+    def weights(
+        self, masks: Float[Tensor, "mask reader writer"]
+    ) -> Float[Tensor, "mask reader column"]:
+        """The masks as reads take them: as wide as the store, zero where there is no edge."""
+        width = self.delta.shape[2]
+        if self._aligned == 1:
+            return masks
+        legal = _padded_legal(self.graph, width, masks.device)
+        return torch.where(legal, pad(masks, (0, width - masks.shape[2])), 0)
+
+    def embed(self, embedded: Float[Tensor, "batch position embedding d_model"]) -> None:
+        """Store what the embedding writers give, the same for all masks."""
+        embeddings = slice(0, embedded.shape[2])
+        self._write(range(self.n_masks), embeddings, embeddings, embedded)
+
     def write(
         self,
-        masks: Sequence[int],
-        writers: slice | Int[Tensor, " writer"],
+        part: Part,
         clean: Float[Tensor, "batch position writer d_model"],
         rows: Int[Tensor, " row"] | None = None,
     ) -> None:
-        """Store some writers of some masks; `batch` is masks × prompts, or prompts alone for all.
+        """Store what a part's writers give; `batch` is masks × prompts, or prompts alone for all.
 
         With `rows`, only those tokens' outputs are given, and the writers do not count as held.
         """
-        for one in masks:
-            self._held[one, writers] = rows is None
-            if rows is not None and self._blank[one, writers].any():
-                self.delta[one, :, writers] = 0
-            self._blank[one, writers] = False
+        self._write(part.masks, part.writers, part.columns, clean, rows)
+
+    def _write(
+        self,
+        masks: Sequence[int],
+        writers: slice | Int[Tensor, " writer"],
+        columns: slice | list[int],
+        clean: Float[Tensor, "batch position writer d_model"],
+        rows: Int[Tensor, " row"] | None = None,
+    ) -> None:
+        for mask in masks:
+            self._held[mask, columns] = rows is None
+            if rows is not None and self._blank[mask, columns].any():
+                self.delta[mask, :, writers] = 0
+            self._blank[mask, columns] = False
         self._clock = _Write.apply(clean, self._clock, self, masks, writers, rows)
 
     def read(
         self,
-        mask: Float[Tensor, "mask reader writer"],
+        weights: Float[Tensor, "mask reader column"],
         part: Part,
         index: int,
         rows: Int[Tensor, " row"] | None = None,
@@ -87,13 +126,16 @@ class WriterBuffer:
 
         `index` is the block's place in the graph; `on_backward` is called in the backward pass.
         """
-        legal = slice(part.block.n_legal)
-        weights = torch.stack([mask[one, part.readers, legal] for one in part.masks])
-        if part.edges is None:
+        columns = slice(self._rounded(part.block.n_legal))
+        if isinstance(part.readers, slice) and len(part.masks) == len(weights):
+            weights = weights[:, part.readers, columns]
+        else:
+            weights = torch.stack([weights[mask, part.readers, columns] for mask in part.masks])
+        if part.gathers is None:
             self._fill_blanks(part)
             inputs = _Read.apply(weights, self._clock, self, part.masks, index, rows, on_backward)
         else:
-            inputs = self._gathered(weights, part.masks, part.edges, rows)
+            inputs = self._gathered(weights, part.masks, part.gathers, rows)
         if self.residual is not None:
             residual = self.residual[index]
             inputs += (residual if rows is None else residual[rows])[None, :, None]
@@ -109,29 +151,29 @@ class WriterBuffer:
 
     def _gathered(
         self,
-        weights: Float[Tensor, "part_mask part_reader legal_writer"],
+        weights: Float[Tensor, "part_mask part_reader part_column"],
         masks: Sequence[int],
-        edges: Sequence[Int[Tensor, "2 _"]],
+        gathers: Sequence[Gather],
         rows: Int[Tensor, " row"] | None,
     ) -> Float[Tensor, "part_mask row part_reader d_model"]:
-        """Weighted sums of the writers at `edges` alone: one bag per mask, token and reader."""
-        _, n_tokens, n_writers, d_model = self.delta.shape
+        """Weighted sums of some writers' outputs alone: one bag per mask, token and reader."""
+        _, n_tokens, n_columns, d_model = self.delta.shape
         device, n_readers = self.delta.device, weights.shape[1]
         tokens = torch.arange(n_tokens, device=device) if rows is None else rows
-        sizes, sources, values = [], [], []
-        for one, of_mask, (reader, writer) in zip(masks, weights, edges, strict=True):
-            sizes.append(torch.bincount(reader, minlength=n_readers).expand(len(tokens), -1))
-            reader, writer = reader.to(device), writer.to(device)
-            sources.append((one * n_tokens + tokens)[:, None] * n_writers + writer)
-            values.append(of_mask[reader, writer].expand(len(tokens), -1))
-        ends = torch.cat(sizes).flatten().cumsum(0)
+        starts, sources, values, n_before = [], [], [], 0
+        for mask, of_mask, gather in zip(masks, weights, gathers, strict=True):
+            n_edges = len(gather.writers)
+            of_token = torch.arange(len(tokens), device=device) * n_edges
+            starts.append(n_before + of_token[:, None] + gather.starts)
+            sources.append((mask * n_tokens + tokens)[:, None] * n_columns + gather.writers)
+            values.append(of_mask[gather.readers, gather.writers].expand(len(tokens), -1))
+            n_before += len(tokens) * n_edges
         sums = embedding_bag(
             torch.cat([source.flatten() for source in sources]),
             self.delta.view(-1, d_model),
-            pad(ends, (1, 0)).to(device),
+            torch.cat([start.flatten() for start in starts]),
             mode="sum",
             per_sample_weights=torch.cat([value.flatten() for value in values]),
-            include_last_offset=True,
         )
         return sums.view(len(masks), len(tokens), n_readers, d_model)
 
@@ -146,10 +188,10 @@ class WriterBuffer:
     ) -> Bool[Tensor, "mask writer"]:
         """The writers whose outputs a run with `mask` cannot take over from the last run.
 
-        `present` says where the mask is not zero.
+        `present` says where the mask is not zero. Both lie on the CPU.
         """
         n_masks = len(mask)
-        changed = (mask != self._mask[:n_masks]).any(-1).cpu()
+        changed = (mask != self._mask[:n_masks]).any(-1)
         return ~self._held[:n_masks] | self.graph.downstream(present, readers=changed)
 
     def start_run(
@@ -157,9 +199,17 @@ class WriterBuffer:
         mask: Float[Tensor, "mask reader writer"],
         outdated: Bool[Tensor, "mask writer"],
     ) -> None:
-        """From here on the buffer is that of a run with `mask`."""
-        self._mask[: len(mask)] = mask.detach()
+        """From here on the buffer is that of a run with `mask`, which lies on the CPU."""
+        self._mask[: len(mask)] = mask
         self._held[: len(mask)] &= ~outdated
+
+    def note_row(self, reader: int, rows: Bool[Tensor, "mask writer"]) -> None:
+        """The last run was one with these rows of the reader, all else as before."""
+        self._mask[: len(rows), reader] = rows.to(self._mask.dtype)
+
+    def start_anew(self) -> None:
+        """A run whose mask is not looked at: the next one takes nothing over from it."""
+        self._mask.fill_(torch.nan)
 
     def end_run(self) -> None:
         """Let go of the autograd graph: it holds the buffer, so neither would ever be freed."""
@@ -172,6 +222,11 @@ class WriterBuffer:
         elif start:
             self._gradient.zero_()
         return self._gradient
+
+
+@lru_cache(maxsize=8)
+def _padded_legal(graph: Graph, width: int, device: torch.device) -> Bool[Tensor, "reader column"]:
+    return pad(graph.legal, (0, width - len(graph.writers))).to(device)
 
 
 def _residual_stream(

@@ -8,6 +8,7 @@ years per prompt.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from jaxtyping import Float, Int, Int8
@@ -89,12 +90,16 @@ class Years:
         )
         return {metric.name: metric for metric in metrics}
 
+    @cache  # noqa: B019 (a step must not wait for them to travel; they live as long as the process)
+    def _tokens_on(self, device: torch.device) -> Int[Tensor, "100"]:
+        return self.tokens.to(device)
+
     def _of(self, logits: Float[Tensor, "*rest vocab"]) -> Float[Tensor, "*rest 100"]:
-        return logits[..., self.tokens.to(logits.device)]
+        return logits[..., self._tokens_on(logits.device)]
 
     def _distance(self, pairs: PromptPairs) -> Int[Tensor, "batch target 100"]:
         """How many years each of the hundred lies after the prompt's."""
-        tokens = self.tokens.to(pairs.answers.device)
+        tokens = self._tokens_on(pairs.answers.device)
         year = (pairs.answers[..., None] == tokens).int().argmax(-1, keepdim=True)
         return torch.arange(len(tokens), device=tokens.device) - year
 

@@ -162,27 +162,6 @@ def test_live_edges_of_a_batch_are_those_of_each_mask(graph: Graph, ablation: An
     assert torch.equal(graph.live(masks, ablation), one_by_one)
 
 
-def test_masks_of_which_the_same_heads_run_go_through_a_block_together() -> None:
-    graph = Graph(2, 3)
-    block = graph.blocks[2]  # a1, which may read 6 writers
-    wanted = torch.zeros(5, len(graph.writers), dtype=torch.bool)
-    wanted[:3, block.writers] = True
-    wanted[3, block.writers.start + 1] = True  # and of the last mask, no head
-    few = graph.mask_of(["tok->a1.h0.v", "m0->a1.h1.q"])
-    present = torch.stack([few, graph.legal, few, few, few])
-    together, dense, one_head = graph.parts(block, wanted, present)
-    assert (together.masks, dense.masks, one_head.masks) == ((0, 2), (1,), (3,))
-    assert together.heads is None
-    assert dense.edges is None
-    assert together.edges is not None
-    assert one_head.edges is not None
-    for readers_and_writers in together.edges:
-        assert readers_and_writers.tolist() == [[1, 6], [graph.writers.index("m0"), 0]]
-    assert one_head.edges[0].tolist() == [[0], [graph.writers.index("m0")]]
-    assert together.n_reads == 4
-    assert dense.n_reads == 9 * 6
-
-
 def test_a_mask_survives_its_edges_names(graph: Graph) -> None:
     mask = random_masks(graph, 1, density=0.3)[0] & graph.legal
     names = graph.edge_names(mask)

@@ -142,7 +142,7 @@ def test_batches_are_bounded_in_tokens_and_in_what_their_writers_take(
     pairs, model = random_pairs(LENGTHS), MaskedTransformer(gpt2())
     per_token = len(model.graph.writers) * model.architecture.d_model * model.dtype.itemsize
     monkeypatch.setattr("edgewise.reference.BATCH_TOKENS", tokens)
-    monkeypatch.setattr("edgewise.reference.BATCH_BYTES", writers * per_token)
+    model.batch_bytes = writers * per_token
     batches = Reference(model, pairs, "zero").batches()
     for ours, theirs in zip(batches, pairs.batches(16), strict=True):
         assert torch.equal(ours, theirs)

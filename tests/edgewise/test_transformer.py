@@ -1,12 +1,14 @@
 """The masked pass against its slow twin, and whatever must make no difference to it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from edgewise import flops
-from edgewise.graph import Block, Part
+from edgewise.graph import Block
+from edgewise.schedule import Gather, Part, whole
 from edgewise.transformer import MaskedTransformer
 from tests.edgewise.conftest import WIDTH, Case
 from tests.models import (
@@ -171,7 +173,8 @@ def test_a_used_buffer_serves_other_targets(case: Case) -> None:
 
 
 def reading(block: Block, n_edges: int) -> Part:
-    return Part(block, edges=(torch.zeros(2, n_edges, dtype=torch.int64),))
+    edges = torch.zeros(n_edges, dtype=torch.int64)
+    return replace(whole(block), gathers=(Gather(edges, edges, torch.zeros(1)),))
 
 
 def test_only_what_depends_on_a_changed_edge_is_run_again(case: Case) -> None:
@@ -283,3 +286,26 @@ def test_targets_that_do_not_fit_the_prompts_are_errors(case: Case, unchecked: N
         for outside in ([-1, 0, 0], [0, 0, WIDTH]):
             with pytest.raises(ValueError, match=r"expected positions from 0 to 6"):
                 case.model(case.clean, mask, targets=torch.tensor(outside))
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize("density", [0.1, 0.6])
+def test_a_store_padded_as_on_an_accelerator_gives_the_same(
+    case: Case, ablation: Any, density: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, ablated = case.model, ablated_by(ablation, case.model, case.corrupted)
+    masks = random_masks(model.graph, 3, density=density)
+    soft = random_soft_masks(model.graph, 2)
+
+    def results() -> list[torch.Tensor]:
+        buffer = model.buffer(case.clean, ablated, n_masks=3)
+        logits = [model.run(buffer, masks), model.run(buffer, masks.flip(0))]
+        trained = soft.clone().requires_grad_()
+        model.run(buffer, trained).square().mean().backward()
+        assert trained.grad is not None
+        return [*logits, trained.grad, model.run(buffer, masks)]
+
+    expected = results()
+    monkeypatch.setattr("edgewise.writers.alignment", lambda device: 8)
+    for ours, theirs in zip(results(), expected, strict=True):
+        close(ours, theirs, **TOLERANCE)

@@ -1,0 +1,172 @@
+"""Which parts of which blocks have to run for which masks, with their indices where they are used.
+
+Only components from which a mask leads on to `out` run, and of these only what depends on a change.
+This is decided on the CPU, where masks are known without waiting for an accelerator; all indices of
+a run then travel to the model's device in one transfer.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from edgewise.graph import Block, Graph
+
+
+@dataclass(frozen=True)
+class Gather:
+    """The edges of one mask that a part reads one by one, in the order of the part's readers.
+
+    `starts` says where each reader's edges begin.
+    """
+
+    readers: Int[Tensor, " edge"]
+    writers: Int[Tensor, " edge"]
+    starts: Int[Tensor, " reader"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a pass runs of a block at once: for some masks, all of it or only some `heads`.
+
+    `chosen` are these heads as an index, `readers` and `writers` the part's rows and columns of the
+    mask. `gathers` lists, for each mask, the edges to read where they are so few that gathering
+    them is cheaper than a product with all legal writers.
+    """
+
+    block: Block
+    masks: tuple[int, ...]
+    readers: slice | Int[Tensor, " reader"]
+    writers: slice | Int[Tensor, " writer"]
+    heads: tuple[int, ...] | None = None
+    chosen: Int[Tensor, " head"] | None = None
+    gathers: tuple[Gather, ...] | None = None
+
+    @property
+    def columns(self) -> slice | list[int]:
+        """The part's writers, for tensors that stay on the CPU."""
+        if self.heads is None:
+            return self.block.writers
+        return [self.block.writers.start + head for head in self.heads]
+
+    @property
+    def n_readers(self) -> int:
+        if self.heads is None:
+            return self.block.readers.stop - self.block.readers.start
+        return 3 * len(self.heads)
+
+    @property
+    def n_reads(self) -> int:
+        """How many (reader, writer) pairs are multiplied per token, over all masks."""
+        if self.gathers is None:
+            return len(self.masks) * self.n_readers * self.block.n_legal
+        return sum(len(gather.writers) for gather in self.gathers)
+
+
+def whole(block: Block, n_masks: int = 1) -> Part:
+    """All of a block, for each of `n_masks` masks."""
+    return Part(block, tuple(range(n_masks)), block.readers, block.writers)
+
+
+def schedule(
+    graph: Graph,
+    wanted: Bool[Tensor, "mask writer"],
+    present: Bool[Tensor, "mask reader writer"],
+    device: torch.device,
+) -> list[list[Part]]:
+    """What has to run of each block for each mask to give its `wanted` writers, and `out`.
+
+    `present` are the edges that are not masked. Masks that run the same heads share a part; sparse
+    masks get their own. Heads that share key-value readers run all or none.
+    """
+    blocks = [_parts(graph, block, wanted, present, device) for block in graph.blocks]
+    return blocks if device.type == "cpu" else _moved(blocks, device)
+
+
+def gathering_pays(n_readers: int, n_legal: int, n_edges: int, device: torch.device) -> bool:
+    """Whether reading the edges one by one is faster than a product with all legal writers.
+
+    In units of one (reader, writer) pair of a product. On a CPU an edge costs about four. On a GPU
+    (measured on an H200, float32; results/README.md) it costs 16 and each reader 100 more, while a
+    product for few readers costs as much as one for seven: it waits for memory.
+    """
+    if device.type == "cpu":
+        return 4 * n_edges <= n_readers * n_legal
+    return 100 * n_readers + 16 * n_edges <= max(7, n_readers) * n_legal
+
+
+def _parts(
+    graph: Graph,
+    block: Block,
+    wanted: Bool[Tensor, "mask writer"],
+    present: Bool[Tensor, "mask reader writer"],
+    device: torch.device,
+) -> list[Part]:
+    n_writers = block.writers.stop - block.writers.start
+    shared: dict[tuple[tuple[int, ...], bool], Part] = {}
+    for mask, runs in enumerate(wanted[:, block.writers].tolist()):
+        heads = tuple(head for head, is_wanted in enumerate(runs) if is_wanted)
+        if not heads and block.kind != "out":
+            continue
+        if graph.n_kv_heads is not None or len(heads) == n_writers:
+            heads = ()
+        part = _some(block, mask, heads) if heads else replace(whole(block), masks=(mask,))
+        read = present[mask, part.readers, : block.n_legal]
+        n_edges = int(read.count_nonzero())
+        is_sparse = gathering_pays(part.n_readers, block.n_legal, n_edges, device)
+        same = shared.get((heads, is_sparse))
+        shared[heads, is_sparse] = (
+            part if same is None else replace(same, masks=(*same.masks, mask))
+        )
+    return [
+        replace(part, gathers=_gathers(part, present)) if is_sparse else part
+        for (_, is_sparse), part in shared.items()
+    ]
+
+
+def _some(block: Block, mask: int, heads: tuple[int, ...]) -> Part:
+    """Some heads of an attention block, each with its own q, k and v reader."""
+    chosen = torch.tensor(heads)
+    n_heads = block.writers.stop - block.writers.start
+    qkv = torch.cat([chosen + kind * n_heads for kind in range(3)])
+    readers, writers = block.readers.start + qkv, block.writers.start + chosen
+    return Part(block, (mask,), readers, writers, heads, chosen)
+
+
+def _gathers(part: Part, present: Bool[Tensor, "mask reader writer"]) -> tuple[Gather, ...]:
+    read = present[:, part.readers, : part.block.n_legal]
+    gathers: list[Gather] = []
+    for mask in part.masks:
+        readers, writers = read[mask].nonzero().unbind(1)
+        counts = torch.bincount(readers, minlength=part.n_readers)
+        gathers.append(Gather(readers, writers, counts.cumsum(0) - counts))
+    return tuple(gathers)
+
+
+def _moved(blocks: list[list[Part]], device: torch.device) -> list[list[Part]]:
+    """The same parts with their indices on the device: one transfer, which is not waited for."""
+    indices = [index for parts in blocks for part in parts for index in _indices(part)]
+    if not indices:
+        return blocks
+    packed = torch.cat(indices).to(device, non_blocking=True)
+    moved = iter(packed.split([len(index) for index in indices]))
+    return [[_with_indices(part, moved) for part in parts] for parts in blocks]
+
+
+def _indices(part: Part) -> Iterator[Tensor]:
+    if part.chosen is not None:
+        assert isinstance(part.readers, Tensor) and isinstance(part.writers, Tensor)
+        yield from (part.chosen, part.readers, part.writers)
+    for gather in part.gathers or ():
+        yield from (gather.readers, gather.writers, gather.starts)
+
+
+def _with_indices(part: Part, moved: Iterator[Tensor]) -> Part:
+    if part.chosen is not None:
+        part = replace(part, chosen=next(moved), readers=next(moved), writers=next(moved))
+    if part.gathers is not None:
+        gathers = (Gather(next(moved), next(moved), next(moved)) for _ in part.gathers)
+        part = replace(part, gathers=tuple(gathers))
+    return part
