@@ -19,9 +19,15 @@ class Loader:
     """Gives a bench's model and task. The last ones stay loaded: cells come bench by bench."""
 
     def __init__(
-        self, device: torch.device, device_map: str | None = None, *, recompute: bool = False
+        self,
+        device: torch.device,
+        device_map: str | None = None,
+        *,
+        recompute: bool = False,
+        cuda_graphs: bool = False,
     ) -> None:
-        self._device, self._device_map, self._recompute = device, device_map, recompute
+        self._device, self._device_map = device, device_map
+        self._recompute, self._cuda_graphs = recompute, cuda_graphs
         self._model: tuple[Any, MaskedTransformer] | None = None
         self._task: tuple[Bench, Task] | None = None
 
@@ -36,7 +42,7 @@ class Loader:
                 model = owner.load_model(dtype=dtype, device=self._device)
             else:
                 model = _load(bench.model, dtype, self._device, self._device_map)
-            model.recompute = self._recompute
+            model.recompute, model.cuda_graphs = self._recompute, self._cuda_graphs
             self._model = (key, model)
         return self._model[1]
 

@@ -46,10 +46,14 @@ class Options:
     """Of models larger than one device, as Hugging Face knows it; a task's own model is not."""
     recompute: bool = False
     """Whether backward passes run each block again instead of keeping what is inside it."""
+    cuda_graphs: bool = False
+    """Whether steps are recorded and replayed, where one GPU computes all of them."""
 
     @property
     def loader(self) -> Loader:
-        return Loader(self.device, self.device_map, recompute=self.recompute)
+        return Loader(
+            self.device, self.device_map, recompute=self.recompute, cuda_graphs=self.cuda_graphs
+        )
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from edgewise import parallel
 from edgewise.circuit import Circuit
+from edgewise.cuda_graph import Memory, RecordedRow, can_record
 from edgewise.discovery import Checkpoint
 from edgewise.graph import Graph
 from edgewise.progress import track
@@ -30,8 +31,11 @@ from edgewise.transformer import MaskedTransformer
 from edgewise.writers import WriterBuffer
 
 Order = Literal["reverse", "forward", "random"]
+Evaluate = Callable[[Bool[Tensor, "mask reader writer"]], list[float]]
 CLOSE = 1e-6
 """A decision nearer to the threshold than this could differ in another arithmetic."""
+WORTH_RECORDING = 8
+"""The fewest passes for one reader that are worth recording as a CUDA graph."""
 AT_ONCE, PER_MORE = 4, 4
 """The most edges tested in one pass, and how many must go in a row for one more to be."""
 
@@ -96,11 +100,12 @@ class ACDC:
                 mask[reader] = False
                 continue
             tested = 0
+            evaluate = objective.of_reader(reader, len(parents))
             while tested < len(parents):
                 at_once = min(objective.at_once, 1 + in_a_row // PER_MORE)
                 writers = parents[tested : tested + at_once]
                 removed = 0
-                for value in objective(_prefixes(mask, reader, writers)):
+                for value in evaluate(_prefixes(mask, reader, writers)):
                     tested += 1
                     counts["tested"] += 1
                     counts["close"] += abs(value - current - self.threshold) < CLOSE
@@ -170,12 +175,40 @@ class _Objective:
         self._kept: list[tuple[Batch, WriterBuffer]] | None = None
         if room >= 1:
             self._kept = [self._prepare(index) for index in self._index]
+        self._memory = Memory(model.device) if can_record(model) else None
 
     def __call__(self, masks: Bool[Tensor, "mask reader writer"]) -> list[float]:
         total = torch.zeros(len(masks), dtype=torch.float64)
         for batch, buffer in self._kept or map(self._prepare, self._index):
             logits = self._model.run(buffer, masks, batch.targets)
             total += self._loss(logits, batch.full_logits, batch.pairs).double().sum(-1).cpu()
+        return self._mean(total)
+
+    def of_reader(self, reader: int, n_edges: int) -> "Evaluate":
+        """How to evaluate masks that differ in this reader's row alone, some `n_edges` times.
+
+        Where that pays, they are recorded and replayed.
+        """
+        model, kept, at_once, memory = self._model, self._kept, self.at_once, self._memory
+        if memory is None or kept is None or n_edges < WORTH_RECORDING * at_once:
+            return self
+        row: RecordedRow | None = None
+        is_first = True
+
+        def evaluate(masks: Bool[Tensor, "mask reader writer"]) -> list[float]:
+            nonlocal row, is_first
+            if is_first:  # it leaves every place for a mask in the buffers as the others need it
+                is_first = False
+                filled = torch.cat([masks, masks[-1:].expand(at_once - len(masks), -1, -1)])
+                return self(filled)[: len(masks)]
+            if row is None:
+                given = model, kept, self._loss, masks[0], reader
+                row = RecordedRow(*given, n_masks=at_once, memory=memory)
+            return self._mean(row(masks[:, reader]))
+
+        return evaluate
+
+    def _mean(self, total: Float[Tensor, " mask"]) -> list[float]:
         return (parallel.total(total) / self._n_pairs).tolist()
 
     def _prepare(self, index: Tensor) -> tuple[Batch, WriterBuffer]:

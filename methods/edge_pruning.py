@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from edgewise import parallel
 from edgewise.circuit import Circuit
+from edgewise.cuda_graph import RecordedStep, can_record
 from edgewise.discovery import Checkpoint
 from edgewise.progress import track
 from edgewise.reference import Reference
@@ -106,36 +107,58 @@ class Training:
         self._generator = generator
         self._reference = Reference(model, task.train, task.ablation)
         self._legal = model.graph.legal.to(model.device)
+        self._edge_index = self._legal.flatten().nonzero().flatten()
         self._n_edges, self._n_writers = model.graph.n_edges, len(model.graph.writers)
         size = self._n_edges + (self._n_writers if method.node_masks else 0)
         initial = torch.randn(size, generator=generator, device=model.device)
         # One vector for edges and nodes, float32 whatever the model's dtype.
         self._log_alpha = (LOG_ALPHA_MEAN + LOG_ALPHA_SD * initial).requires_grad_()
-        self._multipliers = torch.zeros(
-            4 if method.node_loss else 2, device=model.device, requires_grad=True
-        )
+        n_targets = 2 if method.node_loss else 1
+        self._targets = torch.zeros(n_targets, device=model.device)
+        self._multipliers = torch.zeros(2 * n_targets, device=model.device, requires_grad=True)
+        self._is_recorded = _is_recordable(self._reference)
+        self._rates = [method.learning_rate, method.lagrangian_learning_rate]
+        parameters = self._log_alpha, self._multipliers
         self._optimiser = torch.optim.AdamW(
             [
-                {"params": [self._log_alpha], "lr": method.learning_rate},
-                {
-                    "params": [self._multipliers],
-                    "lr": method.lagrangian_learning_rate,
-                    "maximize": True,
-                },
+                {"params": [parameter], "lr": self._rate(rate), "maximize": maximize}
+                for parameter, rate, maximize in zip(
+                    parameters, self._rates, (False, True), strict=True
+                )
             ],
             weight_decay=method.weight_decay,
+            capturable=self._is_recorded,
         )
-        self._rates = [group["lr"] for group in self._optimiser.param_groups]
+        self._train = RecordedStep(self._one_step, model) if self._is_recorded else self._one_step
 
     def step(self, step: int) -> None:
         """One batch, one sample of the masks, one update."""
+        self._set_schedule(step)
         drawn = self._draw()
-        batch = self._reference.batch(parallel.share(drawn))
-        mask, penalty = self._sample(step)
-        mask.register_hook(parallel.total)  # the loss is this rank's, all that follows is common
-        logits = self._model(batch.tokens, mask, batch.ablated, batch.targets, batch.prefix)
-        loss = self._task.training_loss(logits, batch.full_logits, batch.pairs).sum()
-        self._update(loss / len(drawn) + penalty, step)
+        noise = torch.rand(
+            self._log_alpha.shape, generator=self._generator, device=self._log_alpha.device
+        )
+        if self._is_recorded:
+            drawn = drawn.to(self._model.device, non_blocking=True)
+        self._train(drawn, noise)
+
+    def _set_schedule(self, step: int) -> None:
+        """The targets, which rise linearly, and the rates, which rise and then fall to zero."""
+        method = self._method
+        progress = min(1.0, step / method.target_warmup_steps)
+        for target, value in zip(
+            self._targets, (method.target_sparsity, method.node_target), strict=False
+        ):
+            target.fill_(value * progress)
+        if step < method.warmup_steps:
+            factor = step / method.warmup_steps
+        else:
+            factor = (method.steps - step) / (method.steps - method.warmup_steps)
+        for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
+            if self._is_recorded:
+                group["lr"].fill_(rate * factor)
+            else:
+                group["lr"] = rate * factor
 
     def _draw(self) -> Tensor:
         """A batch of distinct pairs, uniformly from all of them; all, if there are fewer."""
@@ -144,37 +167,39 @@ class Training:
         )
         return order[: self._method.batch_size]
 
-    def _sample(self, step: int) -> tuple[Float[Tensor, "reader writer"], Tensor]:
-        """A mask `[reader, writer]`, shared by the batch, and the Lagrangian's penalty."""
-        noise = torch.rand(
-            self._log_alpha.shape, generator=self._generator, device=self._log_alpha.device
-        )
-        edges, nodes = self._split(sampled_masks(self._log_alpha, noise))
-        method = self._method
-        progress = min(1.0, step / method.target_warmup_steps)
-        gaps = [1 - edges.mean() - method.target_sparsity * progress]
-        if method.node_loss:
-            gaps.append(1 - nodes.mean() - method.node_target * progress)
-        gap = torch.stack(gaps)
-        penalty = (self._multipliers * torch.cat([gap, gap.square()])).sum()
-        mask = torch.zeros(self._legal.shape, device=edges.device).masked_scatter(
-            self._legal, edges
-        )
-        return mask * nodes, penalty
-
-    def _update(self, loss: Tensor, step: int) -> None:
-        """One optimiser step, at rates that rise linearly and then fall linearly to zero."""
-        method = self._method
-        if step < method.warmup_steps:
-            factor = step / method.warmup_steps
-        else:
-            factor = (method.steps - step) / (method.steps - method.warmup_steps)
-        for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
-            group["lr"] = rate * factor
+    def _one_step(
+        self, drawn: Int[Tensor, " batch"], noise: Float[Tensor, " edge_and_node"]
+    ) -> None:
+        """The gradient of the mask, with which that of all else begins, and one update."""
+        mask, penalty = self._sample(noise)
+        gradient = self._gradient(mask.detach().requires_grad_(), drawn)
         self._optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward([mask, penalty], [gradient, torch.ones_like(penalty)])
         torch.nn.utils.clip_grad_norm_([self._log_alpha, self._multipliers], MAX_GRADIENT_NORM)
         self._optimiser.step()
+
+    def _sample(
+        self, noise: Float[Tensor, " edge_and_node"]
+    ) -> tuple[Float[Tensor, "reader writer"], Tensor]:
+        """A mask `[reader, writer]`, shared by the batch, and the Lagrangian's penalty."""
+        edges, nodes = self._split(sampled_masks(self._log_alpha, noise))
+        means = [edges.mean(), nodes.mean()][: len(self._targets)]
+        gap = 1 - torch.stack(means) - self._targets
+        penalty = (self._multipliers * torch.cat([gap, gap.square()])).sum()
+        mask = edges.new_zeros(self._legal.numel()).scatter(0, self._edge_index, edges)
+        return mask.view(self._legal.shape) * nodes, penalty
+
+    def _gradient(
+        self, mask: Float[Tensor, "reader writer"], drawn: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "reader writer"]:
+        """Of the mean loss over the batch, which runs in slices where its writers take too much."""
+        total = torch.zeros_like(mask)
+        for index in parallel.share(drawn).split(self._reference.n_prompts_at_once):
+            batch = self._reference.batch(index)
+            logits = self._model(batch.tokens, mask, batch.ablated, batch.targets, batch.prefix)
+            loss = self._task.training_loss(logits, batch.full_logits, batch.pairs).sum()
+            total += torch.autograd.grad(loss / len(drawn), mask)[0]
+        return parallel.total(total)
 
     @torch.no_grad()
     def circuit(self) -> Circuit:
@@ -221,7 +246,11 @@ class Training:
             parameter.data.copy_(tensors[name])
             prefix = f"{name}."
             self._optimiser.state[parameter] = {
-                key.removeprefix(prefix): (value if key.endswith(".step") else value.to(parameter))
+                key.removeprefix(prefix): (
+                    value.to(parameter.device if self._is_recorded else "cpu")
+                    if key.endswith(".step")
+                    else value.to(parameter)
+                )
                 for key, value in tensors.items()
                 if key.startswith(prefix)
             }
@@ -229,6 +258,21 @@ class Training:
 
     def _parameters(self) -> dict[str, Tensor]:
         return {"log_alpha": self._log_alpha, "multipliers": self._multipliers}
+
+    def _rate(self, rate: float) -> float | Tensor:
+        """A recorded optimiser reads its rate from the device's memory."""
+        return torch.tensor(rate, device=self._model.device) if self._is_recorded else rate
+
+
+def _is_recordable(reference: Reference) -> bool:
+    """Whether a step is the same kernels on the same shapes, whatever it draws."""
+    model = reference.model
+    return (
+        can_record(model)
+        and not model.recompute
+        and reference.n_kept == len(reference.pairs)
+        and reference.pairs.targets.shape[1] == 1
+    )
 
 
 def sampled_masks(

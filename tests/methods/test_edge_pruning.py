@@ -21,7 +21,7 @@ from edgewise.metrics import kl_divergence
 from edgewise.prompts import PromptPairs
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
-from methods.edge_pruning import EdgePruning, evaluation_masks, sampled_masks
+from methods.edge_pruning import EdgePruning, Training, evaluation_masks, sampled_masks
 from tests.methods import toys
 from tests.models import ABLATIONS
 
@@ -95,7 +95,7 @@ def planted(
 
 
 def constant_loss(logits: Tensor, full: Tensor, pairs: PromptPairs) -> Tensor:
-    return torch.zeros(len(pairs))
+    return 0 * logits.sum((-2, -1))
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -328,3 +328,17 @@ def test_a_setting_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         EdgePruning(**settings)
+
+
+@pytest.mark.parametrize("prompts_at_once", [1, 2, 3])
+def test_the_gradient_of_a_batch_in_slices_is_that_of_the_whole(prompts_at_once: int) -> None:
+    model, task = toys.gpt2(torch.float32), toys.task(toys.random_pairs(7))
+    training = Training(EdgePruning(), model, task, torch.Generator().manual_seed(0))
+    mask = torch.rand(model.graph.legal.shape).requires_grad_()
+    whole = training._gradient(mask, torch.arange(7))
+    position = task.train.clean.shape[1]
+    per_prompt = position * len(model.graph.writers) * model.architecture.d_model * 4
+    model.batch_bytes = prompts_at_once * per_prompt
+    sliced = Training(EdgePruning(), model, task, torch.Generator().manual_seed(0))
+    assert sliced._reference.n_prompts_at_once == prompts_at_once
+    torch.testing.assert_close(sliced._gradient(mask, torch.arange(7)), whole, rtol=1e-6, atol=1e-6)

@@ -1,0 +1,167 @@
+"""Work recorded as a CUDA graph: one launch instead of some thousands of kernels.
+
+A training step on prompts of GPT-2's lengths, or the test of an edge, is so short on a GPU that
+launching its kernels takes longer than running them. A graph is recorded once and replayed with
+other numbers in the same places.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from edgewise import parallel
+from edgewise.architectures.spread import Spread
+from edgewise.prompts import PromptPairs
+from edgewise.reference import Batch
+from edgewise.transformer import MaskedTransformer
+from edgewise.writers import WriterBuffer
+
+WARM_UP = 3
+"""Calls before a step is recorded, in which libraries load and set up what they need."""
+
+
+def can_record(model: MaskedTransformer) -> bool:
+    """Whether its user wants it, and one process computes all of it on one GPU."""
+    return (
+        model.cuda_graphs
+        and model.device.type == "cuda"
+        and not isinstance(model.architecture, Spread)
+        and parallel.size() == 1
+    )
+
+
+class Memory:
+    """What recordings that are made one after the other take their memory from.
+
+    The latest is kept, so that the next can take it over; earlier ones may not be replayed again.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.pool, self.stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
+        self.latest: torch.cuda.CUDAGraph | None = None
+
+
+class Recording:
+    """A function without arguments on a model's device, recorded when this is made.
+
+    Nothing is executed then: the kernels are noted, with their places in memory. The function may
+    not look at a number, and must have run before: a kernel that is loaded first ends a recording.
+    Operations that it counts count at each replay instead.
+
+    Raises ValueError for a function that cannot be recorded.
+    """
+
+    def __init__(
+        self, function: Callable[[], Any], model: MaskedTransformer, memory: Memory
+    ) -> None:
+        self._model, self._graph = model, torch.cuda.CUDAGraph()
+        before = model.flops
+        torch.cuda.synchronize(model.device)
+        with torch.cuda.stream(memory.stream):
+            self._graph.capture_begin(pool=memory.pool)
+            try:
+                function()
+            except RuntimeError as error:
+                with suppress(RuntimeError):  # it says no more than that something went wrong
+                    self._graph.capture_end()
+                raise ValueError(
+                    "a step cannot be recorded as a CUDA graph, such as one whose loss looks at a "
+                    f"number; run it without cuda_graphs ({error})"
+                ) from error
+            self._graph.capture_end()
+        memory.latest = self._graph
+        self._flops, model.flops = model.flops - before, before
+
+    def replay(self) -> None:
+        self._graph.replay()
+        self._model.flops += self._flops
+
+
+class RecordedStep:
+    """A function of tensors, the same shapes at every call: run, then recorded and replayed.
+
+    It works on the model's device alone, gives nothing back and changes tensors in place.
+    """
+
+    def __init__(self, function: Callable[..., Any], model: MaskedTransformer) -> None:
+        self._function, self._model = function, model
+        self._memory = Memory(model.device)
+        self._calls = 0
+        self._recording: Recording | None = None
+        self._inputs: tuple[Tensor, ...] = ()
+
+    def __call__(self, *inputs: Tensor) -> None:
+        self._calls += 1
+        if self._calls <= WARM_UP:
+            self._run(inputs)
+            return
+        if self._recording is None:
+            self._inputs = tuple(given.clone() for given in inputs)
+            self._recording = Recording(
+                lambda: self._function(*self._inputs), self._model, self._memory
+            )
+        for own, given in zip(self._inputs, inputs, strict=True):
+            own.copy_(given)
+        self._recording.replay()
+
+    def _run(self, inputs: tuple[Tensor, ...]) -> None:
+        """On a stream of its own, as a recording needs it."""
+        stream = self._memory.stream
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            self._function(*inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+
+
+class RecordedRow:
+    """The masked pass for masks that differ from `mask` in one reader's row alone.
+
+    The buffers must hold a run with such masks. All that the row does not reach stays as that run
+    has left it, so the same kernels run each time: at the first call one by one, then recorded.
+    """
+
+    def __init__(
+        self,
+        model: MaskedTransformer,
+        kept: Sequence[tuple[Batch, WriterBuffer]],
+        loss: Callable[[Tensor, Tensor, PromptPairs], Tensor],
+        mask: Bool[Tensor, "reader writer"],
+        reader: int,
+        *,
+        n_masks: int,
+        memory: Memory,
+    ) -> None:
+        self._model, self._kept, self._loss, self._reader = model, kept, loss, reader
+        self._masks = mask.to(model.device, model.dtype).repeat(n_masks, 1, 1)
+        self._rows = self._masks[:, reader].clone()
+        self._total = torch.zeros(n_masks, dtype=torch.float64, device=model.device)
+        self._parts = model.parts_after(mask, reader, n_masks)
+        self._memory, self._has_run = memory, False
+        self._recording: Recording | None = None
+
+    def __call__(self, rows: Bool[Tensor, "mask writer"]) -> Float[Tensor, " mask"]:
+        """The loss over all prompts for each of up to `n_masks` rows, on the CPU."""
+        filled = torch.cat([rows, rows[-1:].expand(len(self._rows) - len(rows), -1)])
+        self._rows.copy_(filled, non_blocking=True)
+        if not self._has_run:
+            self._run()
+            self._has_run = True
+        else:
+            if self._recording is None:
+                self._recording = Recording(self._run, self._model, self._memory)
+            self._recording.replay()
+        for _, buffer in self._kept:
+            buffer.note_row(self._reader, filled)
+        return self._total[: len(rows)].cpu()
+
+    def _run(self) -> None:
+        self._masks[:, self._reader] = self._rows
+        self._total.zero_()
+        for batch, buffer in self._kept:
+            logits = self._model.run_parts(buffer, self._masks, batch.targets, self._parts)
+            loss = self._loss(logits, batch.full_logits, batch.pairs)
+            self._total += loss.double().sum(-1)

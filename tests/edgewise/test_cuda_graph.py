@@ -1,0 +1,61 @@
+"""What is recorded on a GPU, run here one kernel at a time: the same results as unrecorded."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from edgewise import cuda_graph
+from edgewise.transformer import MaskedTransformer
+from methods.acdc import ACDC
+from tests.methods import toys
+
+
+class Played:
+    """Stands for a recording: it runs its function when it is made, in vain, and at each replay."""
+
+    def __init__(
+        self, function: Callable[[], Any], model: MaskedTransformer, memory: cuda_graph.Memory
+    ) -> None:
+        self.function = function
+
+    def replay(self) -> None:
+        self.function()
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Played]:
+    """All recordings that a test makes; models record wherever they may."""
+    made: list[Played] = []
+
+    def record(*given: Any) -> Played:
+        made.append(Played(*given))
+        return made[-1]
+
+    monkeypatch.setattr(cuda_graph, "Recording", record)
+    monkeypatch.setattr(
+        "methods.acdc.Memory", lambda device: cuda_graph.Memory.__new__(cuda_graph.Memory)
+    )
+    monkeypatch.setattr("methods.acdc.can_record", lambda model: model.cuda_graphs)
+    return made
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize("threshold", [1e-4, 1e-2])
+def test_acdc_finds_the_same_circuit_recorded(
+    threshold: float, at_once: int, recorded: list[Played], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("methods.acdc.AT_ONCE", at_once)
+    monkeypatch.setattr("methods.acdc.PER_MORE", 1)
+    monkeypatch.setattr("methods.acdc.WORTH_RECORDING", 1)
+    model, task = toys.gpt2(n_layer=3), toys.task(toys.random_pairs(3))
+    found = []
+    for model.cuda_graphs in (False, True):
+        generator = torch.Generator().manual_seed(0)
+        found.append(ACDC(threshold=threshold).discover(model, task, generator=generator))
+    plain, replayed = found
+    assert recorded
+    assert torch.equal(plain.mask, replayed.mask)
+    assert plain.meta["tested"] == replayed.meta["tested"]
+    assert plain.meta["objective"] == pytest.approx(replayed.meta["objective"], rel=1e-9)
