@@ -1,0 +1,1 @@
+"""What a step, a search and a curve cost."""

@@ -1,0 +1,337 @@
+"""GPT-2 small's shape with random weights, 200 prompts of 16 tokens: what each method costs.
+
+The paper (Bhaskar et al., NeurIPS 2024, table 1) gives seconds of each method on one H100.
+"""
+
+import itertools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from benchmarks.random_models import random_task
+from benchmarks.speed.gpu.clock import median_seconds, peak_bytes, seconds, synchronise, waits
+from benchmarks.speed.gpu.parts import Measurement, Row, Setting
+from benchmarks.speed.gpu.precision import PRECISIONS, Precision, products_in
+from edgewise.circuit import EdgeScores, n_edges_at
+from edgewise.evaluate import evaluate
+from edgewise.task import Task
+from edgewise.transformer import MaskedTransformer
+from methods.acdc import ACDC
+from methods.eap import EAP
+from methods.edge_pruning import EdgePruning, Training
+from methods.random import Random
+
+SPARSITIES = (0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999)
+PAPER_STEPS = 3000
+SHARE = 0.03
+"""Of the edges, what a search should keep."""
+PAPER_SECONDS = {"edge-pruning": 2756, "eap": 21, "eap, 100,000 prompts": 12_260, "acdc": 18_783}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is run; the toy's are for a test on a CPU."""
+
+    config: dict[str, Any]
+    prompts: int = 200
+    positions: int = 16
+    batch: int = 32
+    rounds: int = 20
+    steps: int = 300
+    many_prompts: int = 100_000
+    acdc_tries: int = 1500
+    acdc_seconds: float = 85.0
+
+
+FULL = Sizes({})
+TOY = Sizes(
+    dict(n_layer=2, n_head=2, n_embd=16, vocab_size=50, bos_token_id=0, eos_token_id=0),
+    prompts=6,
+    positions=5,
+    batch=4,
+    rounds=2,
+    steps=6,
+    many_prompts=20,
+    acdc_tries=20,
+    acdc_seconds=1.0,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """The models of one shape, made when they are asked for, and what they are run on."""
+
+    device: torch.device
+    sizes: Sizes
+
+    @cache  # noqa: B019 (it lives as long as the part)
+    def hugging_face(self, dtype: torch.dtype) -> Any:
+        torch.manual_seed(0)
+        model: Any = GPT2LMHeadModel(GPT2Config(**self.sizes.config))
+        return model.to(self.device, dtype).eval()
+
+    @cache  # noqa: B019
+    def model(self, dtype: torch.dtype) -> MaskedTransformer:
+        return MaskedTransformer(self.hugging_face(dtype))
+
+    def task(self, model: MaskedTransformer, prompts: int | None = None) -> Task:
+        count = prompts or self.sizes.prompts
+        return random_task(model, prompts=count, positions=self.sizes.positions)
+
+    @cache  # noqa: B019
+    def threshold(self) -> float:
+        return _threshold(self)
+
+    def generator(self) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(0)
+
+
+def measurements(setting: Setting) -> list[Measurement]:
+    bench = Bench(setting.device, TOY if setting.toy else FULL)
+    steps = [
+        (f"edge-pruning step, {precision}, {how}", partial(_step, bench, precision, graphs))
+        for precision in PRECISIONS
+        for how, graphs in (("one by one", False), ("recorded", True))
+    ]
+    return [
+        *steps,
+        ("edge-pruning, a tenth of the steps", partial(_discovery, bench)),
+        ("edge-pruning, losses by precision", partial(_losses, bench)),
+        ("eap", partial(_eap, bench, bench.sizes.prompts)),
+        ("a curve of ten circuits", partial(_curve, bench)),
+        ("acdc, recorded", partial(_acdc, bench, True, bench.sizes.acdc_seconds)),
+        ("acdc, one by one", partial(_acdc, bench, False, bench.sizes.acdc_seconds / 5)),
+    ]
+
+
+def measurements_of_many_prompts(setting: Setting) -> list[Measurement]:
+    bench = Bench(setting.device, TOY if setting.toy else FULL)
+    return [("eap", partial(_eap, bench, bench.sizes.many_prompts))]
+
+
+def training_of(bench: Bench, dtype: torch.dtype, *, graphs: bool) -> Training:
+    model = bench.model(dtype)
+    model.cuda_graphs = graphs
+    method = EdgePruning(batch_size=bench.sizes.batch)
+    return Training(method, model, bench.task(model), bench.generator())
+
+
+def _step(bench: Bench, precision: Precision, graphs: bool) -> Row:
+    """Milliseconds of a step, and of products of as many operations in the same precision."""
+    with products_in(precision) as dtype:
+        training, steps = training_of(bench, dtype, graphs=graphs), itertools.count()
+        model = bench.model(dtype)
+
+        def step() -> None:
+            training.step(next(steps))
+
+        for _ in range(5):  # the recording is the fourth
+            step()
+        before = model.flops
+        step()
+        operations = model.flops - before
+        taken = median_seconds(step, bench.device, rounds=bench.sizes.rounds)
+        in_products = _products(operations, dtype, bench)
+        row = {
+            "milliseconds": 1e3 * taken,
+            "products_milliseconds": 1e3 * in_products,
+            "ratio": taken / in_products,
+            "tflop": operations / 1e12,
+            "projected_seconds_of_3000_steps": PAPER_STEPS * taken,
+            "paper_seconds": PAPER_SECONDS["edge-pruning"],
+            "peak_bytes": peak_bytes(step, bench.device),
+        }
+        if not graphs:
+            row["waits"] = waits(step, bench.device)
+    return row
+
+
+def _products(operations: float, dtype: torch.dtype, bench: Bench) -> float:
+    """Seconds of large square products of as many operations."""
+    width = 4096 if bench.device.type == "cuda" else 256
+    left, right = torch.randn(2, width, width, device=bench.device).to(dtype)
+    taken = median_seconds(lambda: left @ right, bench.device, rounds=10, warm_up=3)
+    return taken * operations / (2 * width**3)
+
+
+def _discovery(bench: Bench) -> Row:
+    """A discovery from end to end, recorded, its schedule shortened tenfold."""
+    with products_in("float32") as dtype:
+        model = bench.model(dtype)
+        model.cuda_graphs = True
+        steps = bench.sizes.steps
+        method = EdgePruning(
+            steps=steps,
+            warmup_steps=steps // 15,
+            target_warmup_steps=steps * 5 // 6,
+            batch_size=bench.sizes.batch,
+        )
+        task = bench.task(model)
+        found: list[Any] = []
+
+        def discover() -> None:
+            found.append(method.discover(model, task, generator=bench.generator()))
+
+        taken = seconds(discover, bench.device)
+    return {"seconds": taken, "steps": steps, "edges": found[0].n_edges}
+
+
+def _losses(bench: Bench) -> Row:
+    """Log-alphas after the same steps in each precision, against float32's."""
+    after: dict[str, Tensor] = {}
+    steps = min(50, bench.sizes.steps)
+    for name in ("float32, recorded", *PRECISIONS):
+        precision, _, how = name.partition(", ")
+        with products_in(precision) as dtype:  # pyright: ignore[reportArgumentType]
+            training = training_of(bench, dtype, graphs=bool(how))
+            for step in range(steps):
+                training.step(step)
+            after[name] = training.state(steps)[0]["log_alpha"].detach().float().clone()
+    reference = after["float32"]
+    row: Row = {"steps": steps}
+    for name, log_alpha in after.items():
+        distance = (log_alpha - reference).abs()
+        row[name] = {"largest": float(distance.max()), "mean": float(distance.mean())}
+    return row
+
+
+def _eap(bench: Bench, prompts: int) -> Row:
+    row: Row = {"prompts": prompts, "paper_seconds": PAPER_SECONDS["eap"]}
+    if prompts == bench.sizes.many_prompts:
+        row["paper_seconds"] = PAPER_SECONDS["eap, 100,000 prompts"]
+    scores: dict[str, Tensor] = {}
+    for precision in PRECISIONS if prompts == bench.sizes.prompts else PRECISIONS[:1]:
+        with products_in(precision) as dtype:
+            model = bench.model(dtype)
+            task = bench.task(model, prompts)
+
+            def discover(model: MaskedTransformer = model, task: Task = task) -> EdgeScores:
+                return EAP().discover(model, task, generator=bench.generator())
+
+            if prompts == bench.sizes.prompts:
+                scores[precision] = discover().values
+            row[f"seconds, {precision}"] = seconds(discover, bench.device)
+            row[f"peak_bytes, {precision}"] = (
+                peak_bytes(discover, bench.device) if prompts == bench.sizes.prompts else None
+            )
+    for precision, values in scores.items():
+        row[f"rank correlation with float32, {precision}"] = _rank_correlation(
+            values, scores["float32"], bench.model(torch.float32).graph.legal
+        )
+    return row
+
+
+def _rank_correlation(values: Tensor, reference: Tensor, legal: Tensor) -> float:
+    ranks = [scores[legal].argsort().argsort().double() for scores in (values, reference)]
+    return float(torch.corrcoef(torch.stack(ranks))[0, 1])
+
+
+def curve_of(bench: Bench) -> Callable[[], Any]:
+    """The evaluation of ten circuits, cuts of one Random ranking, on all prompts."""
+    model = bench.model(torch.float32)
+    task, generator = bench.task(model), torch.Generator().manual_seed(0)
+    (scores,) = Random(draws=1).discover(model, task, generator=generator)
+    circuits = [scores.circuit(n_edges_at(model.graph, sparsity)) for sparsity in SPARSITIES]
+    given = model, task.test, circuits
+    return lambda: evaluate(*given, metrics=task.metrics, ablation=task.ablation)
+
+
+def _curve(bench: Bench) -> Row:
+    """Against as many forward passes of Hugging Face's own model."""
+    hugging_face = bench.hugging_face(torch.float32)
+    tokens = bench.task(bench.model(torch.float32)).test.clean.to(bench.device)
+
+    @torch.no_grad()
+    def passes() -> None:
+        for _ in SPARSITIES:
+            hugging_face(tokens, use_cache=False)
+
+    with products_in("float32"):
+        curve, rounds = curve_of(bench), max(2, bench.sizes.rounds // 4)
+        ours = median_seconds(curve, bench.device, rounds=rounds, warm_up=1)
+        theirs = median_seconds(passes, bench.device, rounds=rounds, warm_up=1)
+        return {
+            "milliseconds": 1e3 * ours,
+            "hugging_face_milliseconds": 1e3 * theirs,
+            "ratio": ours / theirs,
+            "waits": waits(curve, bench.device),
+        }
+
+
+class _Stop(Exception):
+    """The search has gone as far as it was to go."""
+
+
+class _Watch:
+    """A checkpoint that is never saved: it ends the search after some tests or seconds."""
+
+    def __init__(self, *, tests: float = math.inf, limit: float = math.inf) -> None:
+        self.tests, self.end = tests, time.monotonic() + limit
+        self.counts, self.left = {"tested": 0, "dropped": 0}, 0
+
+    def load(self) -> None:
+        return None
+
+    def due(self) -> bool:
+        return True
+
+    def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        self.counts, self.left = dict(state["counts"]), int(tensors["mask"].sum())
+        if self.counts["tested"] >= self.tests or time.monotonic() > self.end:
+            raise _Stop
+
+
+def _search(bench: Bench, task: Task, threshold: float, watch: Any) -> bool:
+    """Whether the search came to its end; the watch knows how far it came."""
+    model = bench.model(torch.float32)
+    method = ACDC(threshold=threshold)
+    try:
+        found = method.discover(model, task, generator=bench.generator(), checkpoint=watch)
+    except _Stop:
+        return False
+    watch.counts, watch.left = dict(found.meta), found.n_edges
+    return True
+
+
+def _acdc(bench: Bench, graphs: bool, limit: float) -> Row:
+    """Tests per second from `out` down, at a threshold that a few tests were tried with before."""
+    with products_in("float32"):
+        model = bench.model(torch.float32)
+        model.cuda_graphs = graphs
+        threshold, watch = bench.threshold(), _Watch(limit=limit)
+        start = time.perf_counter()
+        finished = _search(bench, bench.task(model), threshold, watch)
+        synchronise(bench.device)
+        taken = time.perf_counter() - start
+    decided = watch.counts["tested"] + watch.counts["dropped"]
+    return {
+        "threshold": threshold,
+        "seconds": taken,
+        "finished": finished,
+        "tested": watch.counts["tested"],
+        "dropped": watch.counts["dropped"],
+        "kept": watch.left - (model.graph.n_edges - decided),
+        "milliseconds_per_test": 1e3 * taken / max(1, watch.counts["tested"]),
+        "projected_seconds": taken * model.graph.n_edges / max(1, decided),
+        "paper_seconds": PAPER_SECONDS["acdc"],
+    }
+
+
+def _threshold(bench: Bench) -> float:
+    """By bisection of its exponent, that which keeps 3 % of the first edges that are tested."""
+    low, high, model = -8.0, 0.0, bench.model(torch.float32)
+    task = bench.task(model)
+    for _ in range(7):
+        middle, watch = (low + high) / 2, _Watch(tests=bench.sizes.acdc_tries)
+        _search(bench, task, 10**middle, watch)
+        decided = watch.counts["tested"] + watch.counts["dropped"]
+        kept = watch.left - (model.graph.n_edges - decided)
+        low, high = (middle, high) if kept > SHARE * decided else (low, middle)
+    return 10**high
