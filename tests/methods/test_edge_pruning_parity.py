@@ -140,6 +140,22 @@ def test_twenty_steps_on_a_compiled_program_are_the_published_codes(
     assert distance(name, quantity, 20) < 1e-5
 
 
+def test_the_papers_loss_on_the_first_batch_of_xproportion_is_the_published_codes() -> None:
+    """Its value there, 0.0291, was taken down to four digits."""
+    given, _ = reference("tracr_xproportion")
+    builder = TASKS["tracr-xproportion-softmax"]
+    assert isinstance(builder, TracrTask)
+    model = builder.load_model()
+    task, legal = builder.build(model, seed=0), model.graph.legal
+    masks = sampled_masks(given["start_log_alpha"], given["noise"][0])
+    edges, nodes = masks.split([model.graph.n_edges, len(model.graph.writers)])
+    mask = torch.zeros(legal.shape).masked_scatter(legal, edges) * nodes
+    pairs = task.train[given["draws"][0]]
+    full = model(pairs.clean, targets=pairs.targets)
+    losses = task.training_loss(model(pairs.clean, mask, None, pairs.targets), full, pairs)
+    assert float(losses.mean()) == pytest.approx(0.0291, abs=5e-5)
+
+
 @pytest.mark.parametrize("quantity", COMPARED)
 def test_a_step_on_gpt2_with_node_loss_is_the_published_codes(quantity: str) -> None:
     """Logits as near as those of the full models; Adam's steps of 0.8 let rounding grow."""
