@@ -40,19 +40,20 @@ class EdgePruning:
     multiplies each edge's mask with its writer's; `node_loss` adds the same constraint on them with
     `node_target` (off in the published runs, where they are trained and decay all the same).
     `cut` makes the masks binary: by `sparsity`, the largest are kept, as many as the evaluation
-    masks add up to; by `threshold`, all that exceed it (the paper's way for Tracr).
+    masks add up to; by `threshold`, all that exceed it (the paper's way for Tracr). Evaluation
+    masks are soft, but in each tensor of masks the smallest are 0, as many as are expected to be.
 
-    Repaired here: the evaluation masks are cut over the legal edges alone, the node masks' sparsity
-    counts every writer, and sparsity targets above 1 work in every schedule. In the published code
-    a tensor also holds entries that are no edges. Nothing trains them, so they decay towards 0,
-    where each adds 0.17 to the expected zeros: these then take every edge below 0 in the first
-    layers, which have few edges and many such entries, and spare the edges above 0.
+    Repaired here: zeros are expected of the legal edges alone, the node masks' sparsity counts
+    every writer, and sparsity targets above 1 work in every schedule. In the published code a
+    tensor also holds entries that are no edges. Nothing trains them, so their log α decays towards
+    0, where each adds 0.17 to the zeros expected. In the first layers, where they are many and
+    edges few, every edge with a log α below 0 is lost to them; edges above 0 are spared.
 
     Two differences from the published code are left. Without node loss its language models still
     count the gradients of the node multipliers, which train nothing there, in the norm that is
-    clipped; its Tracr models do not, and nor is it done here: one rule cannot follow both. And
-    under interchange the node mask of `pos`, which changes no logit, gets a full step of Adam there
-    from rounding noise, here from decay alone.
+    clipped; its Tracr models do not, and neither do we: no one rule follows both. And under
+    interchange the node mask of `pos`, which changes no logit, takes full steps of Adam there from
+    rounding noise; here it only decays.
     """
 
     target_sparsity: float = 0.98
@@ -282,5 +283,6 @@ def evaluation_masks(
     soft = torch.sigmoid(EVALUATION_SLOPE * log_alpha / TEMPERATURE)
     for expected, masks in zip(zero.split(list(sizes)), soft.split(list(sizes)), strict=True):
         n_zero = int(expected.sum().round())
+        # A view of `soft`, so it is there that they become 0.
         masks[torch.sort(masks, stable=True).indices[:n_zero]] = 0
     return soft

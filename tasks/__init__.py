@@ -57,4 +57,4 @@ def find_task(name: str) -> TaskBuilder:
     return TASKS[name]
 
 
-__all__ = ["PREFIX", "TASKS", "CustomTask", "TaskBuilder", "TracrTask", "find_task"]
+__all__ = ["PREFIX", "TASKS", "CustomTask", "TaskBuilder", "find_task"]

@@ -21,7 +21,8 @@ from edgewise.prompts import PromptPairs
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 from methods.edge_pruning import EdgePruning, Training, sampled_masks
-from tasks import TASKS, TracrTask
+from tasks import TASKS
+from tasks.tracr import TracrTask
 
 DATA = Path(__file__).parent.parent / "data"
 TRACR = ("tracr_reverse", "tracr_xproportion")
