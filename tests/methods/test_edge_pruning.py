@@ -21,7 +21,13 @@ from edgewise.metrics import kl_divergence
 from edgewise.prompts import PromptPairs
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
-from methods.edge_pruning import EdgePruning, evaluation_masks, sampled_masks, tensor_sizes
+from methods.edge_pruning import (
+    EdgePruning,
+    Training,
+    evaluation_masks,
+    sampled_masks,
+    tensor_sizes,
+)
 from tests.methods import toys
 from tests.models import ABLATIONS
 
@@ -172,6 +178,18 @@ def test_the_rates_rise_linearly_and_then_fall_linearly_to_zero() -> None:
     rising = [0.1 * step / 4 for step in range(4)]
     falling = [0.1 * (12 - step) / 8 for step in range(4, 11)]
     assert rates == pytest.approx(rising + falling, abs=1e-5)
+
+
+def test_the_gradient_of_log_alphas_and_multipliers_together_is_clipped_to_norm_1() -> None:
+    """Read off Adam's first moment, a tenth of the first gradient; the loss is loud."""
+    task = toys.task(training_loss=lambda *args: 1000 * kl_divergence(*args))
+    training = Training(SHORT, toys.gpt2(torch.float32), task, torch.Generator().manual_seed(0))
+    start, _ = training.state(5)
+    training.restore({**start, "log_alpha": torch.zeros_like(start["log_alpha"])}, {"step": 5})
+    training.step(5)
+    after, _ = training.state(6)
+    moments = torch.cat([after["log_alpha.exp_avg"], after["multipliers.exp_avg"]])
+    assert float(moments.norm()) == pytest.approx(0.1)
 
 
 def test_multipliers_ascend() -> None:
