@@ -9,6 +9,7 @@ Cost: one masked forward and one backward pass of a batch per step, plus one ful
 run per prompt, kept.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -20,6 +21,7 @@ from edgewise import parallel
 from edgewise.circuit import Circuit
 from edgewise.cuda_graph import RecordedStep, can_record
 from edgewise.discovery import Checkpoint
+from edgewise.graph import Graph
 from edgewise.progress import track
 from edgewise.reference import Reference
 from edgewise.task import Task
@@ -39,11 +41,20 @@ class EdgePruning:
     multiplies each edge's mask with its writer's; `node_loss` adds the same constraint on them with
     `node_target` (off in the published runs, where they are trained and decay all the same).
     `cut` makes the masks binary: by `sparsity`, the largest are kept, as many as the evaluation
-    masks add up to; by `threshold`, all that exceed it (the paper's way for Tracr).
+    masks add up to; by `threshold`, all that exceed it (the paper's way for Tracr). Evaluation
+    masks are soft, but in each tensor of masks the smallest are 0, as many as are expected to be.
 
-    Repaired here: the evaluation masks are cut over the legal edges alone (in the published code
-    entries that are no edges take part and zero out early layers), the node masks' sparsity counts
-    every writer, and sparsity targets above 1 work in every schedule.
+    Repaired here: zeros are expected of the legal edges alone, the node masks' sparsity counts
+    every writer, and sparsity targets above 1 work in every schedule. In the published code a
+    tensor also holds entries that are no edges. Nothing trains them, so their log α decays towards
+    0, where each adds 0.17 to the zeros expected. In the first layers, where they are many and
+    edges few, every edge with a log α below 0 is lost to them; edges above 0 are spared.
+
+    Two differences from the published code are left. Without node loss its language models still
+    count the gradients of the node multipliers, which train nothing there, in the norm that is
+    clipped; its Tracr models do not, and neither do we: no one rule follows both. And under
+    interchange the node mask of `pos`, which changes no logit, takes full steps of Adam there from
+    rounding noise; here it only decays.
     """
 
     target_sparsity: float = 0.98
@@ -59,7 +70,7 @@ class EdgePruning:
     node_target: float = 0.72
     cut: Literal["sparsity", "threshold"] = "sparsity"
     threshold: float = 0.005
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "target_warmup_steps"):
@@ -205,18 +216,19 @@ class Training:
     def circuit(self) -> Circuit:
         """The masks made binary."""
         edges, nodes = self._split(self._log_alpha)
+        edge_sizes, node_sizes = tensor_sizes(self._model.graph)
         log_alpha = torch.zeros(self._legal.shape, device=edges.device)
         log_alpha[self._legal] = edges
         kept = torch.zeros_like(self._legal)
-        kept[self._legal] = self._kept(edges)
+        kept[self._legal] = self._kept(edges, edge_sizes)
         extra = {"log_alpha": log_alpha}
         if self._method.node_masks:
-            kept &= self._kept(nodes)
+            kept &= self._kept(nodes, node_sizes)
             extra["node_log_alpha"] = nodes.clone()
         return Circuit(kept, self._model.graph, extra=extra)
 
-    def _kept(self, log_alpha: Float[Tensor, " edge"]) -> Tensor:
-        soft = evaluation_masks(log_alpha)
+    def _kept(self, log_alpha: Float[Tensor, " edge"], sizes: Sequence[int]) -> Tensor:
+        soft = evaluation_masks(log_alpha, sizes)
         if self._method.cut == "threshold":
             return soft > self._method.threshold
         n_kept = int(soft.sum().round())
@@ -284,12 +296,37 @@ def sampled_masks(
     return stretched.clamp(0, 1)
 
 
-def evaluation_masks(log_alpha: Float[Tensor, " edge"]) -> Float[Tensor, " edge"]:
-    """Deterministic masks: as many of the smallest are 0 as are expected to be, the rest soft."""
+def tensor_sizes(graph: Graph) -> tuple[list[int], list[int]]:
+    """How many edges each mask tensor of the published code holds, and how many writers.
+
+    Edges: the q of a layer, its k, its v, its MLP, `out`; writers: each embedding table, the heads
+    of a layer, its MLP. All follow the graph's order, so each tensor is a run of edges or writers.
+    """
+    edges: list[int] = []
+    nodes = [1] * len(graph.embeddings)
+    for block in graph.blocks:
+        n_readers = [block.readers.stop - block.readers.start]
+        if block.kind == "attention":
+            n_readers = [graph.n_heads, graph.n_kv_readers, graph.n_kv_readers]
+        edges += [n * block.n_legal for n in n_readers]
+        if block.kind != "out":
+            nodes.append(block.writers.stop - block.writers.start)
+    return edges, nodes
+
+
+def evaluation_masks(
+    log_alpha: Float[Tensor, " edge"], sizes: Sequence[int]
+) -> Float[Tensor, " edge"]:
+    """Deterministic masks: as many of each tensor's smallest are 0 as are expected, the rest soft.
+
+    `sizes` are those of the tensors, which follow one another in `log_alpha`.
+    """
     zero = torch.sigmoid(
         TEMPERATURE * torch.log(torch.tensor(-LEFT / RIGHT, device=log_alpha.device)) - log_alpha
     )
-    n_zero = int(zero.sum().round())
     soft = torch.sigmoid(EVALUATION_SLOPE * log_alpha / TEMPERATURE)
-    soft[torch.sort(soft, stable=True).indices[:n_zero]] = 0
+    for expected, masks in zip(zero.split(list(sizes)), soft.split(list(sizes)), strict=True):
+        n_zero = int(expected.sum().round())
+        # A view of `soft`, so it is there that they become 0.
+        masks[torch.sort(masks, stable=True).indices[:n_zero]] = 0
     return soft

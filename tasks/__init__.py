@@ -11,7 +11,7 @@ from tasks.gendered_pronoun import GENDERED_PRONOUN
 from tasks.greater_than import GREATER_THAN, GREATER_THAN_01
 from tasks.ioi import IOI, IOI_T1
 from tasks.tracr import TracrTask
-from tasks.tracr_programs import PROGRAMS
+from tasks.tracr_programs import PROGRAMS, XPROPORTION
 
 
 @runtime_checkable
@@ -42,6 +42,7 @@ _BUILDERS: tuple[TaskBuilder, ...] = (
     BOOLEAN_INSTRUCTION,
     BOOLEAN_FEW_SHOT,
     *map(TracrTask, PROGRAMS),
+    TracrTask(XPROPORTION, over_positions=True),
 )
 TASKS = {builder.name: builder for builder in _BUILDERS}
 

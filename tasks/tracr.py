@@ -6,10 +6,15 @@ every position. Outputs at BOS mean nothing to a program, so they are scored onl
 
 Training losses are summed over positions, as in the paper's code. A categorical program's is the
 KL; its attribution loss is minus the logit difference between the right output and the right output
-for the corrupted prompt. A numerical program's is the squared error (the paper takes a softmax over
-positions, which a constant shift would pass). The error's gradient vanishes at the full model, so
-attribution takes minus the output where the full model's lies above its mean over all inputs, plus
-the output where it lies below: it grows when the outputs lose what tells inputs apart.
+for the corrupted prompt. A numerical program's is the squared error, whose gradient vanishes at the
+full model, so attribution takes minus the output where the full model's lies above its mean over
+all inputs, plus the output where it lies below: it grows when the outputs lose what tells inputs
+apart.
+
+The paper trains xproportion on another loss: the KL of softmaxes of the outputs over positions, BOS
+among them, which a constant shift would pass. That is a task of its own,
+`tracr-xproportion-softmax`, which scores BOS too and so has its own true circuit, of seven edges
+instead of five.
 """
 
 import inspect
@@ -40,18 +45,24 @@ _TRUTH_COPIES: dict[Ablation, int] = {"zero": 1, "interchange": 4}
 
 @dataclass(frozen=True)
 class TracrTask:
-    """The task of one program; it owns its model."""
+    """The task of one program; it owns its model.
+
+    `over_positions` trains a numerical program on a softmax over positions, with BOS.
+    """
 
     program: Program
+    over_positions: bool = False
     version: ClassVar[int] = 1
 
     @property
     def name(self) -> str:
-        return f"tracr-{self.program.name}"
+        return f"tracr-{self.program.name}" + ("-softmax" if self.over_positions else "")
 
     @property
     def description(self) -> str:
-        return f"Compiled: {(inspect.getdoc(self.program.make) or self.program.name).rstrip('.')}"
+        meaning = (inspect.getdoc(self.program.make) or self.program.name).rstrip(".")
+        loss = ", with the paper's loss over positions and BOS" if self.over_positions else ""
+        return f"Compiled: {meaning}{loss}"
 
     def load_model(
         self, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
@@ -75,6 +86,7 @@ class TracrTask:
         program or has another vocabulary, and for sizes beyond the number of inputs.
         """
         architecture = _architecture(model)
+        bos = bos or self.over_positions
         generator = torch.Generator().manual_seed(seed)
         pairs = all_inputs(self.program, model, generator, bos=bos)
         splits = {
@@ -85,7 +97,8 @@ class TracrTask:
             training, attribution = _summed_kl, metrics.negative_logit_difference
             measured = CATEGORICAL_METRICS
         else:
-            training, attribution = _summed_error, against_mean(pairs.answers.mean(0))
+            training = _kl_over_positions if self.over_positions else _summed_error
+            attribution = against_mean(pairs.answers.mean(0))
             measured = NUMERICAL_METRICS
         return Task(
             self.name,
@@ -177,6 +190,10 @@ def _summed_kl(logits: Tensor, full: Tensor, pairs: PromptPairs) -> Tensor:
 
 def _summed_error(logits: Tensor, full: Tensor, pairs: PromptPairs) -> Tensor:
     return metrics.squared_error(logits, full, pairs) * pairs.targets.shape[1]
+
+
+def _kl_over_positions(logits: Tensor, full: Tensor, pairs: PromptPairs) -> Tensor:
+    return metrics.kl_divergence(logits.transpose(-1, -2), full.transpose(-1, -2), pairs)
 
 
 def _close(logits: Tensor, full: Tensor, pairs: PromptPairs) -> Tensor:

@@ -204,9 +204,12 @@ def _neighbour(step: int, values: "SOp") -> "SOp":
     )
 
 
+XPROPORTION = Program(
+    "xproportion", xproportion, vocab=("a", "b", "c", "x"), length=4, max_seq_len=5
+)
 PROGRAMS = (
     Program("reverse", reverse, vocab=("1", "2", "3"), length=3, max_seq_len=5),
-    Program("xproportion", xproportion, vocab=("a", "b", "c", "x"), length=4, max_seq_len=5),
+    XPROPORTION,
     *(
         Program(make.__name__.replace("_", "-"), make, tuple(vocab), LENGTH, LENGTH)
         for make, vocab in (

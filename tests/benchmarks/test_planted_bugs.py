@@ -13,7 +13,7 @@ from edgewise.graph import Graph
 from edgewise.metrics import KL
 from edgewise.prompts import PromptPairs
 from edgewise.transformer import MaskedTransformer
-from methods import acdc
+from methods import acdc, edge_pruning
 
 
 def differences(method: str, task: str) -> list[Difference]:
@@ -85,6 +85,17 @@ def test_edge_pruning_without_weight_decay_is_seen(monkeypatch: pytest.MonkeyPat
     task = "gendered-pronoun"
     found = metrics(differences("edge-pruning", task), f"{task} (interchange ablation)")
     assert found == {"kl of the circuit found anew", "edges of the circuit found anew"}
+
+
+def test_zeros_of_edge_pruning_counted_over_all_edges_at_once_are_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        edge_pruning, "tensor_sizes", lambda graph: ([graph.n_edges], [len(graph.writers)])
+    )
+    task = "tracr-xproportion"
+    found = metrics(differences("edge-pruning", task), f"{task} (zero ablation)")
+    assert found == {"edges of the circuit found anew"}
 
 
 def test_a_flipped_sign_of_eap_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

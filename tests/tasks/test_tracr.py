@@ -20,6 +20,7 @@ from tasks import TASKS
 from tasks.tracr import TOLERANCE, TracrTask, all_inputs
 
 NAMES = ("tracr-reverse", "tracr-xproportion")
+SOFTMAX = "tracr-xproportion-softmax"
 TRUTHS: dict[tuple[str, Ablation, bool], list[str]] = {
     ("tracr-reverse", "zero", False): [
         *("tok->a0.h0.v", "tok->m0", "a0.h0->m0", "tok->m1", "pos->m1", "m0->m1"),
@@ -212,6 +213,32 @@ def test_bos_is_scored_on_request_only(name: str) -> None:
     width = built(name).test.clean.shape[1]
     assert built(name).test.targets[0].tolist() == list(range(1, width))
     assert built(name, bos=True).test.targets[0].tolist() == list(range(width))
+
+
+def test_the_papers_loss_for_xproportion_compares_softmaxes_over_positions_with_bos() -> None:
+    """As its code computes it; a shift of all outputs passes, a scale does not."""
+    task, model = built(SOFTMAX), model_of(SOFTMAX)
+    pairs = task.train
+    assert pairs.targets[0].tolist() == [0, 1, 2, 3, 4]
+    full = model(pairs.clean, targets=pairs.targets)
+    logits = full * torch.linspace(0.2, 2, len(pairs))[:, None, None] + 3
+    expected = torch.nn.functional.kl_div(
+        logits[..., 0].log_softmax(-1),
+        full[..., 0].log_softmax(-1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    losses = task.training_loss(torch.stack([logits, full - 3]), full, pairs)
+    torch.testing.assert_close(losses[0].mean(), expected)
+    assert losses[0].mean() > 1e-3 > 1e-6 > losses[1].abs().max()
+
+
+def test_each_loss_of_xproportion_has_the_true_circuit_of_the_positions_that_it_scores() -> None:
+    plain, softmax = (built(name).true_circuits["zero"] for name in ("tracr-xproportion", SOFTMAX))
+    (with_bos,) = built("tracr-xproportion", bos=True).true_circuits["zero"]
+    assert [int(truth.sum()) for truth in (*plain, *softmax)] == [5, 7]
+    assert torch.equal(softmax[0], with_bos)
+    assert model_of(SOFTMAX) is model_of("tracr-xproportion")
 
 
 def test_the_distractor_is_the_right_output_of_the_corrupted_prompt() -> None:
