@@ -12,6 +12,7 @@ import torch
 from benchmarks.speed.gpu.__main__ import PARTS, main
 from benchmarks.speed.gpu.parts import Part, Row, Setting, run_parts
 from benchmarks.speed.gpu.precision import PRECISIONS
+from benchmarks.speed.gpu.tables import tables
 from tests.benchmarks.blocked import needed
 
 ROOT = Path(__file__).parents[2]
@@ -78,3 +79,8 @@ def test_an_unknown_part_is_an_error_that_names_the_known_ones(capsys: Any) -> N
         main(["--out", "nowhere", "--only", "speed"])
     assert stop.value.code == 2
     assert "correctness" in capsys.readouterr().err
+
+
+def test_the_committed_tables_are_those_of_the_committed_measurements() -> None:
+    folder = ROOT / "results" / "gpu"
+    assert (folder / "tables.md").read_text(encoding="utf-8") == tables(folder)
