@@ -17,6 +17,7 @@ from edgewise import parallel
 from edgewise.architectures.spread import Spread
 from edgewise.prompts import PromptPairs
 from edgewise.reference import Batch
+from edgewise.schedule import schedule_after
 from edgewise.transformer import MaskedTransformer
 from edgewise.writers import WriterBuffer
 
@@ -139,7 +140,8 @@ class RecordedRow:
         self._masks = mask.to(model.device, model.dtype).repeat(n_masks, 1, 1)
         self._rows = self._masks[:, reader].clone()
         self._total = torch.zeros(n_masks, dtype=torch.float64, device=model.device)
-        self._parts = model.parts_after(mask, reader, n_masks)
+        given = model.graph, mask, reader
+        self._parts = schedule_after(*given, n_masks=n_masks, device=model.device)
         self._memory, self._has_run = memory, False
         self._recording: Recording | None = None
 

@@ -85,6 +85,28 @@ def schedule(
     return blocks if device.type == "cpu" else _moved(blocks, device)
 
 
+def schedule_after(
+    graph: Graph,
+    mask: Bool[Tensor, "reader writer"],
+    reader: int,
+    *,
+    n_masks: int,
+    device: torch.device,
+) -> list[list[Part]]:
+    """What has to run of each block after any change of one reader's row of the mask.
+
+    The reader's own block is read by products, which are the same whatever its row is.
+    """
+    masks = mask.expand(n_masks, -1, -1)
+    changed = torch.zeros(n_masks, len(graph.readers), dtype=torch.bool)
+    changed[:, reader] = True
+    wanted = graph.downstream(masks, readers=changed) & graph.reaches_out(masks)[1]
+    own = next(block for block in graph.blocks if reader < block.readers.stop)
+    present = masks.clone()
+    present[:, own.readers] = True
+    return schedule(graph, wanted, present, device)
+
+
 def gathering_pays(n_readers: int, n_legal: int, n_edges: int, device: torch.device) -> bool:
     """Whether reading the edges one by one is faster than a product with all legal writers.
 

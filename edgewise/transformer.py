@@ -291,22 +291,6 @@ class MaskedTransformer:
             ordered = torch.cat(inputs)[order.to(self.device)]
         return self.architecture.unembed(ordered.view(len(masks), *shape, -1))
 
-    def parts_after(
-        self, mask: Bool[Tensor, "reader writer"], reader: int, n_masks: int
-    ) -> list[list[Part]]:
-        """What has to run of each block after any change of one reader's row of the mask.
-
-        The reader's own block is read by products, which give the same whatever the row is.
-        """
-        graph, masks = self.graph, mask.expand(n_masks, -1, -1)
-        changed = torch.zeros(n_masks, len(graph.readers), dtype=torch.bool)
-        changed[:, reader] = True
-        wanted = graph.downstream(masks, readers=changed) & graph.reaches_out(masks)[1]
-        own = next(block for block in graph.blocks if reader < block.readers.stop)
-        present = masks.clone()
-        present[:, own.readers] = True
-        return schedule(graph, wanted, present, self.device)
-
     def _parts(
         self,
         buffer: WriterBuffer,
