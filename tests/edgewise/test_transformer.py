@@ -174,7 +174,7 @@ def test_a_used_buffer_serves_other_targets(case: Case) -> None:
 
 def reading(block: Block, n_edges: int) -> Part:
     edges = torch.zeros(n_edges, dtype=torch.int64)
-    return replace(whole(block), gathers=(Gather(edges, edges, torch.zeros(1)),))
+    return replace(whole(block), gathers=(Gather(edges, edges, torch.zeros(1, dtype=torch.int64)),))
 
 
 def test_only_what_depends_on_a_changed_edge_is_run_again(case: Case) -> None:
