@@ -5,9 +5,11 @@ All weights are random, biases and norms too, which a fresh model leaves at zero
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import (
     GPT2Config,
@@ -25,6 +27,8 @@ from edgewise.graph import Ablation, Graph
 from edgewise.prompts import PromptPairs
 from edgewise.transformer import MaskedTransformer
 
+TINY_GPT2 = Path(__file__).parent / "data" / "tiny-gpt2"
+"""A stored random GPT-2, and what other tools give on it."""
 VOCAB = 40
 MAX_POSITIONS = 16
 TOLERANCE: dict[str, Any] = dict(rtol=1e-5, atol=1e-5)
@@ -166,6 +170,20 @@ def random_pairs(lengths: list[int], *, n_targets: int = 2, seed: int = 0) -> Pr
         targets=ends[:, None] - torch.arange(n_targets, 0, -1),
         answers=answers,
         distractors=distractors,
+    )
+
+
+def tiny_gpt2_pairs() -> PromptPairs:
+    """The prompts of the stored tiny GPT-2, scored at their last position."""
+    prompts = load_file(TINY_GPT2 / "prompts.safetensors")
+    shape = prompts["clean"].shape
+    return PromptPairs(
+        clean=prompts["clean"],
+        corrupted=prompts["corrupted"],
+        lengths=torch.full(shape[:1], shape[1]),
+        targets=torch.full((shape[0], 1), shape[1] - 1),
+        answers=prompts["answer"][:, None],
+        distractors=prompts["distractor"][:, None],
     )
 
 

@@ -5,7 +5,6 @@ with one joint writer for both embeddings.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,44 +19,34 @@ from edgewise.prompts import PromptPairs
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 from methods.eap import EAP
-from tests.models import circuits_of
+from tests.models import TINY_GPT2, circuits_of, tiny_gpt2_pairs
 
-FOLDER = Path(__file__).parent.parent / "data" / "tiny-gpt2"
 close = torch.testing.assert_close
 
 
 @pytest.fixture(scope="module")
 def pairs() -> PromptPairs:
-    prompts = load_file(FOLDER / "prompts.safetensors")
-    shape = prompts["clean"].shape
-    return PromptPairs(
-        clean=prompts["clean"],
-        corrupted=prompts["corrupted"],
-        lengths=torch.full(shape[:1], shape[1]),
-        targets=torch.full((shape[0], 1), shape[1] - 1),
-        answers=prompts["answer"][:, None],
-        distractors=prompts["distractor"][:, None],
-    )
+    return tiny_gpt2_pairs()
 
 
 @pytest.fixture(scope="module")
 def edge_pruning() -> dict[str, Tensor]:
-    return load_file(FOLDER / "edge_pruning_reference.safetensors")
+    return load_file(TINY_GPT2 / "edge_pruning_reference.safetensors")
 
 
 @pytest.fixture(scope="module")
 def eap_ig() -> dict[str, Tensor]:
-    return load_file(FOLDER / "eap_ig_reference.safetensors")
+    return load_file(TINY_GPT2 / "eap_ig_reference.safetensors")
 
 
 @pytest.fixture(scope="module")
 def separate() -> MaskedTransformer:
-    return MaskedTransformer.from_pretrained(FOLDER)
+    return MaskedTransformer.from_pretrained(TINY_GPT2)
 
 
 @pytest.fixture(scope="module")
 def joint() -> MaskedTransformer:
-    return MaskedTransformer.from_pretrained(FOLDER, embeddings="joint")
+    return MaskedTransformer.from_pretrained(TINY_GPT2, embeddings="joint")
 
 
 def test_the_graphs_are_theirs(
@@ -75,7 +64,7 @@ def test_the_full_models_logits_are_edge_prunings(
     separate: MaskedTransformer, pairs: PromptPairs, edge_pruning: dict[str, Tensor]
 ) -> None:
     close(separate(pairs.clean), edge_pruning["logits_full"], rtol=0, atol=5e-5)
-    hf = GPT2LMHeadModel.from_pretrained(FOLDER).eval()
+    hf = GPT2LMHeadModel.from_pretrained(TINY_GPT2).eval()
     with torch.no_grad():
         close(hf(pairs.clean).logits, edge_pruning["logits_full"], rtol=0, atol=5e-5)
 

@@ -6,6 +6,7 @@ losses too, but for xproportion, whose loss was that of tracr-xproportion. Log-a
 the edges in the graph's order, then of the writers.
 """
 
+import dataclasses
 import json
 from functools import cache
 from pathlib import Path
@@ -20,13 +21,14 @@ from edgewise.metrics import kl_divergence
 from edgewise.prompts import PromptPairs
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
+from methods import edge_pruning
 from methods.edge_pruning import EdgePruning, Training, sampled_masks
 from tasks import TASKS
 from tasks.tracr import TracrTask
+from tests.models import TINY_GPT2, tiny_gpt2_pairs
 
-DATA = Path(__file__).parent.parent / "data"
+DATA = Path(__file__).parent.parent / "data" / "edge-pruning"
 TRACR = ("tracr_reverse", "tracr_xproportion")
-GPT2 = ("gpt2_node_loss_on", "gpt2_node_loss_off")
 COMPARED = (
     "logits",
     "task_loss",
@@ -42,7 +44,7 @@ Steps = dict[str, Tensor]
 
 
 def reference(name: str) -> tuple[Steps, dict[str, str]]:
-    path = DATA / "edge-pruning" / f"{name}.safetensors"
+    path = DATA / f"{name}.safetensors"
     with safe_open(path, "pt") as file:
         return load_file(path), file.metadata()
 
@@ -53,16 +55,7 @@ def model_and_task(name: str) -> tuple[MaskedTransformer, Task]:
         assert isinstance(builder, TracrTask)
         model = builder.load_model()
         return model, builder.build(model, seed=0)
-    prompts = load_file(DATA / "tiny-gpt2" / "prompts.safetensors")
-    n_prompts, length = prompts["clean"].shape
-    pairs = PromptPairs(
-        clean=prompts["clean"],
-        corrupted=prompts["corrupted"],
-        lengths=torch.full((n_prompts,), length),
-        targets=torch.full((n_prompts, 1), length - 1),
-        answers=prompts["answer"][:, None],
-        distractors=prompts["distractor"][:, None],
-    )
+    pairs = tiny_gpt2_pairs()
     task = Task(
         "parity",
         1,
@@ -71,7 +64,7 @@ def model_and_task(name: str) -> tuple[MaskedTransformer, Task]:
         attribution_loss=kl_divergence,
         metrics={},
     )
-    return MaskedTransformer.from_pretrained(DATA / "tiny-gpt2"), task
+    return MaskedTransformer.from_pretrained(TINY_GPT2), task
 
 
 @cache
@@ -83,8 +76,7 @@ def trained(name: str) -> Steps:
     assert origin["writers"].split() == list(model.graph.writers)
     if "clean" in given:
         assert torch.equal(task.train.clean, given["clean"])
-    settings = EdgePruning(**json.loads(origin["settings"]))
-    first, seen = int(origin["first_step"]), {name: [] for name in (*COMPARED, "log_alpha")}
+    seen: dict[str, list[Tensor]] = {quantity: [] for quantity in (*COMPARED, "multipliers")}
 
     def loss(logits: Tensor, full: Tensor, pairs: PromptPairs) -> Tensor:
         losses = task.training_loss(logits, full, pairs)
@@ -92,38 +84,39 @@ def trained(name: str) -> Steps:
         seen["task_loss"].append(losses.detach().mean())
         return losses
 
+    def sample(drawn: Tensor) -> tuple[Tensor, Tensor]:
+        mask, penalty = own_sample(drawn)
+        seen["penalty"].append(penalty.detach())
+        return mask, penalty
+
     def clip(parameters: list[Tensor], limit: float) -> Tensor:
-        norm = clip_grad_norm_(parameters, limit)
-        gradients = [parameter.grad for parameter in parameters]
-        for name, value in zip(COMPARED[3:6], (norm, *gradients), strict=True):
-            assert value is not None
-            seen[name].append(value.clone())
-        return norm
+        seen["norm"].append(own_clip(parameters, limit))
+        for quantity, parameter in zip(
+            ("gradient", "multiplier_gradient"), parameters, strict=True
+        ):
+            assert parameter.grad is not None
+            seen[quantity].append(parameter.grad.clone())
+        return seen["norm"][-1]
 
-    clip_grad_norm_ = torch.nn.utils.clip_grad_norm_
-    watched = Task(**{**vars(task), "training_loss": loss})
+    settings = EdgePruning(**json.loads(origin["settings"]))
+    watched = dataclasses.replace(task, training_loss=loss)
     training = Training(settings, model, watched, torch.Generator())
-    sample = training._sample
-    start = {name: given[f"start_{name}"] for name in ("log_alpha", "multipliers")}
+    own_sample, own_clip = training._sample, torch.nn.utils.clip_grad_norm_
+    first, state = int(origin["first_step"]), ("log_alpha", "multipliers")
+    start = {quantity: given[f"start_{quantity}"] for quantity in state}
     training.restore({**training.state(first)[0], **start}, {"step": first})
+    noise, draws = iter(given["noise"]), iter(given["draws"])
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edge_pruning, "sampled_masks", lambda x, _: sampled_masks(x, next(noise)))
         patch.setattr(torch.nn.utils, "clip_grad_norm_", clip)
-        for step, (noise, draw) in enumerate(zip(given["noise"], given["draws"], strict=True)):
-
-            def masks(log_alpha: Tensor, _: Tensor, noise: Tensor = noise) -> Tensor:
-                return sampled_masks(log_alpha, noise)
-
-            def sampled(drawn: Tensor) -> tuple[Tensor, Tensor]:
-                mask, penalty = sample(drawn)
-                seen["penalty"].append(penalty.detach())
-                return mask, penalty
-
-            patch.setattr("methods.edge_pruning.sampled_masks", masks)
-            patch.setattr(training, "_draw", lambda draw=draw: draw)
-            patch.setattr(training, "_sample", sampled)
-            training.step(first + step)
-            seen["log_alpha"].append(training.state(step)[0]["log_alpha"].detach().clone())
-    return {name: torch.stack(values) for name, values in seen.items()}
+        patch.setattr(training, "_draw", lambda: next(draws))
+        patch.setattr(training, "_sample", sample)
+        for step in range(first, first + len(given["noise"])):
+            training.step(step)
+            tensors, _ = training.state(step + 1)
+            for quantity in state:
+                seen[quantity].append(tensors[quantity].detach().clone())
+    return {quantity: torch.stack(values) for quantity, values in seen.items()}
 
 
 def distance(name: str, quantity: str, n_steps: int, chosen: Tensor | None = None) -> float:
@@ -157,7 +150,7 @@ def test_the_papers_loss_on_the_first_batch_of_xproportion_is_the_published_code
     assert float(losses.mean()) == pytest.approx(0.0291, abs=5e-5)
 
 
-@pytest.mark.parametrize("quantity", COMPARED)
+@pytest.mark.parametrize("quantity", (*COMPARED, "multipliers"))
 def test_a_step_on_gpt2_with_node_loss_is_the_published_codes(quantity: str) -> None:
     """Logits as near as those of the full models; Adam's steps of 0.8 let rounding grow."""
     assert distance("gpt2_node_loss_on", quantity, 1) < (5e-5 if quantity == "logits" else 1e-5)
@@ -172,7 +165,9 @@ def gpt2_without_node_loss() -> tuple[Steps, Tensor, int]:
     return given, torch.arange(given["log_alpha"].shape[1]) != pos, pos
 
 
-@pytest.mark.parametrize("quantity", [name for name in COMPARED if name != "norm"])
+@pytest.mark.parametrize(
+    "quantity", [name for name in (*COMPARED, "multipliers") if name != "norm"]
+)
 def test_a_step_on_gpt2_without_node_loss_is_the_published_codes(quantity: str) -> None:
     """But for `pos`, and where a gradient is so small that Adam's ε of 1e-8 matters."""
     given, chosen, _ = gpt2_without_node_loss()
