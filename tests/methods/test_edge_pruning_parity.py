@@ -17,7 +17,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from edgewise.metrics import kl_divergence
 from edgewise.prompts import PromptPairs
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
@@ -25,6 +24,7 @@ from methods import edge_pruning
 from methods.edge_pruning import EdgePruning, Training, sampled_masks
 from tasks import TASKS
 from tasks.tracr import TracrTask
+from tests.methods import toys
 from tests.models import TINY_GPT2, tiny_gpt2_pairs
 
 DATA = Path(__file__).parent.parent / "data" / "edge-pruning"
@@ -55,16 +55,7 @@ def model_and_task(name: str) -> tuple[MaskedTransformer, Task]:
         assert isinstance(builder, TracrTask)
         model = builder.load_model()
         return model, builder.build(model, seed=0)
-    pairs = tiny_gpt2_pairs()
-    task = Task(
-        "parity",
-        1,
-        *(pairs, pairs, pairs),
-        training_loss=kl_divergence,
-        attribution_loss=kl_divergence,
-        metrics={},
-    )
-    return MaskedTransformer.from_pretrained(TINY_GPT2), task
+    return MaskedTransformer.from_pretrained(TINY_GPT2), toys.task(tiny_gpt2_pairs())
 
 
 @cache
