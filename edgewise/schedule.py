@@ -14,6 +14,9 @@ from torch import Tensor
 
 from edgewise.graph import Block, Graph
 
+INDICES = ("readers", "writers", "chosen", "stored")
+"""What an index of a part may be: a tensor, or a slice or nothing where that says it."""
+
 
 @dataclass(frozen=True)
 class Gather:
@@ -32,8 +35,10 @@ class Part:
     """What a pass runs of a block at once: for some masks, all of it or only some `heads`.
 
     `chosen` are these heads as an index, `readers` and `writers` the part's rows and columns of the
-    mask. `gathers` lists, for each mask, the edges to read where they are so few that gathering
-    them is cheaper than a product with all legal writers.
+    mask. Heads that share key-value readers all run where one does; `stored` is then an index of
+    those that are wanted: the others' inputs need not be there. `gathers` lists, for each mask, the
+    edges to read where they are so few that gathering them is cheaper than a product with all legal
+    writers.
     """
 
     block: Block
@@ -42,6 +47,7 @@ class Part:
     writers: slice | Int[Tensor, " writer"]
     heads: tuple[int, ...] | None = None
     chosen: Int[Tensor, " head"] | None = None
+    stored: Int[Tensor, " head"] | None = None
     gathers: tuple[Gather, ...] | None = None
 
     @property
@@ -53,9 +59,9 @@ class Part:
 
     @property
     def n_readers(self) -> int:
-        if self.heads is None:
+        if self.chosen is None:
             return self.block.readers.stop - self.block.readers.start
-        return 3 * len(self.heads)
+        return 3 * len(self.chosen)
 
     @property
     def n_reads(self) -> int:
@@ -79,7 +85,7 @@ def schedule(
     """What has to run of each block for each mask to give its `wanted` writers, and `out`.
 
     `present` are the edges that are not masked. Masks that run the same heads share a part; sparse
-    masks get their own. Heads that share key-value readers run all or none.
+    masks get their own.
     """
     blocks = [_parts(graph, block, wanted, present, device) for block in graph.blocks]
     return blocks if device.type == "cpu" else _moved(blocks, device)
@@ -132,9 +138,11 @@ def _parts(
         heads = tuple(head for head, is_wanted in enumerate(runs) if is_wanted)
         if not heads and block.kind != "out":
             continue
-        if graph.n_kv_heads is not None or len(heads) == n_writers:
+        if len(heads) == n_writers:
             heads = ()
-        part = _some(block, mask, heads) if heads else replace(whole(block), masks=(mask,))
+        part = replace(whole(block), masks=(mask,))
+        if heads:
+            part = _some(part, heads, share_readers=graph.n_kv_heads is not None)
         read = present[mask, part.readers, : block.n_legal]
         n_edges = int(read.count_nonzero())
         is_sparse = gathering_pays(part.n_readers, block.n_legal, n_edges, device)
@@ -148,13 +156,15 @@ def _parts(
     ]
 
 
-def _some(block: Block, mask: int, heads: tuple[int, ...]) -> Part:
-    """Some heads of an attention block, each with its own q, k and v reader."""
-    chosen = torch.tensor(heads)
-    n_heads = block.writers.stop - block.writers.start
-    qkv = torch.cat([chosen + kind * n_heads for kind in range(3)])
-    readers, writers = block.readers.start + qkv, block.writers.start + chosen
-    return Part(block, (mask,), readers, writers, heads, chosen)
+def _some(part: Part, heads: tuple[int, ...], *, share_readers: bool) -> Part:
+    """Some heads of an attention block, each with its own q, k and v reader unless they share."""
+    index = torch.tensor(heads)
+    part = replace(part, heads=heads, writers=part.block.writers.start + index)
+    if share_readers:
+        return replace(part, stored=index)
+    n_heads = part.block.writers.stop - part.block.writers.start
+    qkv = torch.cat([index + kind * n_heads for kind in range(3)])
+    return replace(part, chosen=index, readers=part.block.readers.start + qkv)
 
 
 def _gathers(part: Part, present: Bool[Tensor, "mask reader writer"]) -> tuple[Gather, ...]:
@@ -178,17 +188,13 @@ def _moved(blocks: list[list[Part]], device: torch.device) -> list[list[Part]]:
 
 
 def _indices(part: Part) -> Iterator[Tensor]:
-    if part.chosen is not None:
-        assert isinstance(part.readers, Tensor) and isinstance(part.writers, Tensor)
-        yield from (part.chosen, part.readers, part.writers)
+    own = (getattr(part, name) for name in INDICES)
+    yield from (index for index in own if isinstance(index, Tensor))
     for gather in part.gathers or ():
         yield from (gather.readers, gather.writers, gather.starts)
 
 
 def _with_indices(part: Part, moved: Iterator[Tensor]) -> Part:
-    if part.chosen is not None:
-        part = replace(part, chosen=next(moved), readers=next(moved), writers=next(moved))
-    if part.gathers is not None:
-        gathers = (Gather(next(moved), next(moved), next(moved)) for _ in part.gathers)
-        part = replace(part, gathers=tuple(gathers))
-    return part
+    own = {name: next(moved) for name in INDICES if isinstance(getattr(part, name), Tensor)}
+    gathers = tuple(Gather(next(moved), next(moved), next(moved)) for _ in part.gathers or ())
+    return replace(part, **own, gathers=gathers if part.gathers is not None else None)

@@ -387,7 +387,7 @@ class MaskedTransformer:
 
     def _count(self, part: Part, batch: int, position: int, prefix: Prefix) -> Callable[[], None]:
         """Count a masked part's forward pass; the function returned counts its backward pass."""
-        n_heads = None if part.heads is None else len(part.heads)
+        n_heads = None if part.chosen is None else len(part.chosen)
         heads = {"n_heads": n_heads, "n_kv": n_heads or self.graph.n_kv_readers}
         n_prompts = len(part.masks) * batch
         shape = (self.architecture, part.block, n_prompts, position, len(prefix))

@@ -97,6 +97,8 @@ class WriterBuffer:
 
         With `rows`, only those tokens' outputs are given, and the writers do not count as held.
         """
+        if part.stored is not None:
+            clean = clean.index_select(2, part.stored)
         self._write(part.masks, part.writers, part.columns, clean, rows)
 
     def _write(
