@@ -289,8 +289,7 @@ CHECKS: tuple[Check, ...] = (
     ("logits", partial(_as_on_cpu, _logits, 0), _BOTH, ALL),
     ("gradients", partial(_as_on_cpu, _gradients, 0), _BOTH, ALL),
     ("targets and a prefix", partial(_as_on_cpu, _with_targets, 0), _BOTH, ALL),
-    # Key-value readers are left out: there a used buffer is known to go wrong.
-    ("a used buffer", _reuse, _BOTH, [one for one in ALL if "kv_heads" not in one.options]),
+    ("a used buffer", _reuse, _BOTH, ALL),
     ("recomputed gradients", _recompute, _SINGLE, FEW),
     ("EAP", partial(_as_on_cpu, _scores, 1e-8), _BOTH, FEW),
     ("ACDC", _acdc, _DOUBLE, FEW),
