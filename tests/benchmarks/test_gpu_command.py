@@ -84,3 +84,13 @@ def test_an_unknown_part_is_an_error_that_names_the_known_ones(capsys: Any) -> N
 def test_the_committed_tables_are_those_of_the_committed_measurements() -> None:
     folder = ROOT / "results" / "gpu"
     assert (folder / "tables.md").read_text(encoding="utf-8") == tables(folder)
+
+
+def test_a_device_that_is_not_there_is_an_error_before_anything_runs(
+    tmp_path: Path, capsys: Any
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--out", str(tmp_path), "--device", "cpu:x"])
+    assert stop.value.code == 2
+    assert "--device cpu:x cannot be used: " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -35,6 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--toy", action="store_true", help="tiny sizes, to try the command itself")
     given = parser.parse_args(arguments)
+    try:
+        torch.empty(0, device=given.device)
+    except (AssertionError, RuntimeError) as error:
+        parser.error(f"--device {given.device} cannot be used: {str(error).splitlines()[0]}")
     chosen = [part for part in PARTS if part.name in given.only]
     setting = Setting(torch.device(given.device), given.toy)
     return int(

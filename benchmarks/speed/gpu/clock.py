@@ -8,13 +8,15 @@ from typing import Any
 
 import torch
 
+from edgewise.discovery import synchronize
+
 
 def seconds(function: Callable[[], Any], device: torch.device) -> float:
     """Of one call, with all that it has started."""
-    synchronise(device)
+    synchronize(device)
     start = time.perf_counter()
     function()
-    synchronise(device)
+    synchronize(device)
     return time.perf_counter() - start
 
 
@@ -24,10 +26,6 @@ def median_seconds(
     for _ in range(warm_up):
         function()
     return statistics.median(seconds(function, device) for _ in range(rounds))
-
-
-def synchronise(device: torch.device) -> None:
-    torch.get_device_module(device).synchronize()
 
 
 def waits(function: Callable[[], Any], device: torch.device) -> dict[str, int]:

@@ -14,20 +14,19 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from benchmarks.random_models import random_task
-from benchmarks.speed.gpu.clock import median_seconds, peak_bytes, seconds, synchronise, waits
+from benchmarks.random_models import SPARSITIES, random_circuits, random_task
+from benchmarks.speed.gpu.clock import median_seconds, peak_bytes, seconds, waits
 from benchmarks.speed.gpu.parts import Measurement, Row, Setting
 from benchmarks.speed.gpu.precision import PRECISIONS, Precision, products_in
-from edgewise.circuit import EdgeScores, n_edges_at
+from edgewise.circuit import EdgeScores
+from edgewise.discovery import synchronize
 from edgewise.evaluate import evaluate
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 from methods.acdc import ACDC
 from methods.eap import EAP
 from methods.edge_pruning import EdgePruning, Training
-from methods.random import Random
 
-SPARSITIES = (0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999)
 PAPER_STEPS = 3000
 PAPER_SECONDS = {"edge-pruning": 2756, "eap": 21, "eap, 100,000 prompts": 12_260, "acdc": 18_783}
 
@@ -232,10 +231,8 @@ def _rank_correlation(values: Tensor, reference: Tensor, legal: Tensor) -> float
 def curve_of(bench: Bench) -> Callable[[], Any]:
     """The evaluation of ten circuits, cuts of one Random ranking, on all prompts."""
     model = bench.model(torch.float32)
-    task, generator = bench.task(model), torch.Generator().manual_seed(0)
-    (scores,) = Random(draws=1).discover(model, task, generator=generator)
-    circuits = [scores.circuit(n_edges_at(model.graph, sparsity)) for sparsity in SPARSITIES]
-    given = model, task.test, circuits
+    task = bench.task(model)
+    given = model, task.test, random_circuits(model, task)
     return lambda: evaluate(*given, metrics=task.metrics, ablation=task.ablation)
 
 
@@ -292,7 +289,7 @@ def _acdc(bench: Bench, threshold: float, graphs: bool) -> Row:
         watch = _Watch(bench.sizes.acdc_seconds)
         start = time.perf_counter()
         finished = _search(bench, threshold, watch)
-        synchronise(bench.device)
+        synchronize(bench.device)
         taken = time.perf_counter() - start
     decided = watch.counts["tested"] + watch.counts["dropped"]
     return {
