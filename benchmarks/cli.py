@@ -66,12 +66,10 @@ _recompute = click.option(
     is_flag=True,
     help="Run each block again in backward passes: less memory, more operations.",
 )
-
-
 _cuda_graphs = click.option(
     "--cuda-graphs",
     is_flag=True,
-    help="On one GPU, record steps of Edge Pruning and ACDC and replay them: up to twice as fast.",
+    help="On one GPU, record steps of Edge Pruning and tests of ACDC and replay them: faster.",
 )
 
 

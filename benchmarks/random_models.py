@@ -6,12 +6,16 @@ Weights are seeded, so that counts of operations are the same on every machine.
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from edgewise.circuit import Circuit, n_edges_at
 from edgewise.metrics import KL, kl_divergence, negative_logit_difference
 from edgewise.prompts import PromptPairs
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
+from methods.random import Random
 
 VOCABULARY = 512
+SPARSITIES = (0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999)
+"""Of the circuits that a curve is timed with."""
 SPREAD = 0.2
 """Of the weights: ten times that of a fresh GPT-2, so that removing an edge of a narrow model moves
 the logits by more than rounding does."""
@@ -55,3 +59,10 @@ def random_task(model: MaskedTransformer, *, prompts: int, positions: int) -> Ta
         attribution_loss=negative_logit_difference,
         metrics={"kl": KL},
     )
+
+
+def random_circuits(model: MaskedTransformer, task: Task) -> list[Circuit]:
+    """Cuts of one Random ranking: made of whole paths, so that little of them is dead."""
+    generator = torch.Generator().manual_seed(0)
+    (scores,) = Random(draws=1).discover(model, task, generator=generator)
+    return [scores.circuit(n_edges_at(model.graph, sparsity)) for sparsity in SPARSITIES]

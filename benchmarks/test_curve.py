@@ -13,16 +13,14 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmarks.measuring import InTurns, products
-from benchmarks.random_models import random_task
+from benchmarks.random_models import random_circuits, random_task
 from edgewise import flops
-from edgewise.circuit import Circuit, n_edges_at
+from edgewise.circuit import Circuit
 from edgewise.evaluate import evaluate
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
-from methods.random import Random
 
 PROMPTS, POSITIONS = 8, 16
-SPARSITIES = (0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999)
 
 
 @dataclass(frozen=True)
@@ -50,10 +48,7 @@ def curve() -> Curve:
     hugging_face = GPT2LMHeadModel(GPT2Config())
     model = MaskedTransformer(hugging_face)
     task = random_task(model, prompts=PROMPTS, positions=POSITIONS)
-    generator = torch.Generator().manual_seed(0)
-    (scores,) = Random(draws=1).discover(model, task, generator=generator)
-    circuits = [scores.circuit(n_edges_at(model.graph, sparsity)) for sparsity in SPARSITIES]
-    return Curve(model, hugging_face, task, circuits)
+    return Curve(model, hugging_face, task, random_circuits(model, task))
 
 
 def test_a_curve_against_the_products_of_its_live_parts(in_turns: InTurns, curve: Curve) -> None:

@@ -58,7 +58,7 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        _synchronize(self._model.device)
+        synchronize(self._model.device)
         running = 0.0 if self._started is None else time.perf_counter() - self._started
         return self._seconds + running
 
@@ -131,7 +131,8 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-def _synchronize(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that it was given."""
     torch.get_device_module(device).synchronize()
 
 

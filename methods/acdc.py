@@ -184,7 +184,7 @@ class _Objective:
             total += self._loss(logits, batch.full_logits, batch.pairs).double().sum(-1).cpu()
         return self._mean(total)
 
-    def of_reader(self, reader: int, n_edges: int) -> "Evaluate":
+    def of_reader(self, reader: int, n_edges: int) -> Evaluate:
         """How to evaluate masks that differ in this reader's row alone, some `n_edges` times.
 
         Where that pays, they are recorded and replayed.
