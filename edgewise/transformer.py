@@ -24,12 +24,17 @@ from edgewise import flops
 from edgewise.architectures import Architecture, architecture_of, check_supported
 from edgewise.graph import Graph
 from edgewise.prefix import NO_PREFIX, Prefix
-from edgewise.schedule import Part, schedule, whole
+from edgewise.schedule import Part, whole
 from edgewise.targets import check_range, distinct_rows, rows_of
 from edgewise.writers import WriterBuffer
 
 Mask = Float[Tensor, "*mask reader writer"] | Bool[Tensor, "*mask reader writer"]
-Logits = Float[Tensor, "*mask batch target vocab"] | Float[Tensor, "*mask batch vocab"]
+Logits = (
+    Float[Tensor, "*mask batch target vocab"]
+    | Float[Tensor, "*mask batch vocab"]
+    | Float[Tensor, "batch *target vocab"]
+)
+"""Without an axis of masks where there is one mask, or one for each prompt."""
 
 
 class MaskedTransformer:
@@ -143,6 +148,8 @@ class MaskedTransformer:
         ablated: Float[Tensor, "*batch_position writer d_model"] | None = None,
         targets: Int[Tensor, "batch *target"] | None = None,
         prefix: Prefix = NO_PREFIX,
+        *,
+        paired: bool = False,
     ) -> Logits:
         """Logits `[batch, position, vocab]`, with the mask's leading axis in front if it has one.
 
@@ -150,12 +157,14 @@ class MaskedTransformer:
         it, `[position, writer, d_model]` for a mean, None for zero ablation. `targets` restricts
         the logits to those positions. Entries of the mask outside `graph.legal` are ignored.
         `prefix` stands before the tokens; a masked pass takes it under interchange ablation alone.
+        Every mask runs on every prompt, unless they are `paired`: then there is one mask for each
+        prompt, and the logits have no axis of masks.
         """
         if mask is None:
             tokens = self._checked(tokens, prefix)
             return self._logits(self._full_pass(tokens, prefix)[0], targets)
-        n_masks = len(mask) if mask.ndim == 3 else 1
-        buffer = self.buffer(tokens, ablated, n_masks=n_masks, prefix=prefix)
+        n_masks = len(mask) if mask.ndim == 3 and not paired else 1
+        buffer = self.buffer(tokens, ablated, n_masks=n_masks, prefix=prefix, paired=paired)
         return self.run(buffer, mask, targets)
 
     @torch.no_grad()
@@ -209,8 +218,12 @@ class MaskedTransformer:
         *,
         n_masks: int = 1,
         prefix: Prefix = NO_PREFIX,
+        paired: bool = False,
     ) -> WriterBuffer:
-        """An empty buffer for masked runs on these prompts, to be run again from any block."""
+        """An empty buffer for masked runs on these prompts, to be run again from any block.
+
+        It has room for `n_masks` masks on every prompt or, if `paired`, for one on each.
+        """
         tokens = self._checked(tokens, prefix)
         shape = [*tokens.shape, len(self.graph.writers), self.architecture.d_model]
         if ablated is not None and list(ablated.shape) not in (shape, shape[1:], [1, *shape[1:]]):
@@ -224,6 +237,7 @@ class MaskedTransformer:
             None if ablated is None else ablated.to(self.device, self.dtype),
             n_masks=n_masks,
             prefix=prefix,
+            paired=paired,
             d_model=self.architecture.d_model,
             dtype=self.dtype,
         )
@@ -246,11 +260,15 @@ class MaskedTransformer:
                 f"{list(self.graph.legal.shape)}, with at most one axis of masks in front"
             )
         masks = mask.view(-1, *self.graph.legal.shape)
-        assert len(masks) <= buffer.n_masks
-        parts = self._parts(buffer, masks)
+        if buffer.paired and len(masks) != len(buffer.tokens):
+            raise ValueError(
+                f"{len(masks)} masks for {len(buffer.tokens)} prompts; expected one for each, as "
+                "they are paired"
+            )
+        parts = buffer.next_parts(masks)
         masks = masks.to(self.device, non_blocking=True).to(self.dtype)
         logits = self.run_parts(buffer, masks, targets, parts)
-        return logits if mask.ndim == 3 else logits[0]
+        return logits if mask.ndim == 3 and not buffer.paired else logits[0]
 
     def run_parts(
         self,
@@ -289,37 +307,16 @@ class MaskedTransformer:
         if len(outs) > 1:
             order = torch.tensor([mask for part in outs for mask in part.masks]).argsort()
             ordered = torch.cat(inputs)[order.to(self.device)]
-        return self.architecture.unembed(ordered.view(len(masks), *shape, -1))
-
-    def _parts(
-        self,
-        buffer: WriterBuffer,
-        masks: Float[Tensor, "mask reader writer"] | Bool[Tensor, "mask reader writer"],
-    ) -> list[list[Part]]:
-        """What has to run of each block; of the output all masks.
-
-        For a mask without a gradient it depends on the mask: one on an accelerator is waited for.
-        """
-        graph = self.graph
-        if masks.requires_grad and torch.is_grad_enabled():
-            buffer.start_anew()
-            return [[whole(block, len(masks))] for block in graph.blocks]
-        masks = masks.detach().cpu().to(self.dtype)
-        present = masks != 0
-        outdated = buffer.outdated(masks, present)
-        first = int(outdated.any(0).long().argmax())
-        wanted = outdated & graph.reaches_out(present, first=first)[1]
-        buffer.start_run(masks, outdated)
-        return schedule(graph, wanted, present, self.device)
+        return self.architecture.unembed(ordered.view(-1, *shape, ordered.shape[-1]))
 
     def _run_part(
         self,
         buffer: WriterBuffer,
-        weights: Float[Tensor, "mask reader column"],
+        weights: Float[Tensor, "place prompt reader column"],
         index: int,
         part: Part,
         rows: Int[Tensor, " row"] | None,
-    ) -> Float[Tensor, "prompt token head d_model"]:
+    ) -> Float[Tensor, "batch token head d_model"]:
         """What the part's writers give; at some rows of tokens, each stands as a prompt of one."""
         batch, position = buffer.tokens.shape if rows is None else (len(rows), 1)
         count_backward = self._count(part, batch, position, buffer.prefix)

@@ -20,7 +20,7 @@ from torch.nn.functional import embedding_bag, pad
 
 from edgewise.graph import Graph
 from edgewise.prefix import NO_PREFIX, Prefix
-from edgewise.schedule import Gather, Part
+from edgewise.schedule import Gather, Part, schedule, whole
 
 
 def alignment(device: torch.device) -> int:
@@ -34,6 +34,9 @@ class WriterBuffer:
     It remembers the masks of its last run and which writers' outputs it holds, so that a run with
     other masks need not repeat what is the same. A run may be of fewer masks than there is room
     for. Only the first may be differentiated.
+
+    If it is `paired`, every prompt has a mask of its own, for which there is one place; a run then
+    takes nothing over from the last.
     """
 
     def __init__(
@@ -46,8 +49,10 @@ class WriterBuffer:
         d_model: int,
         dtype: torch.dtype,
         prefix: Prefix = NO_PREFIX,
+        paired: bool = False,
     ) -> None:
-        self.graph, self.tokens, self.prefix, self.n_masks = graph, tokens, prefix, n_masks
+        self.graph, self.tokens, self.prefix = graph, tokens, prefix
+        self.n_masks, self.paired = n_masks, paired
         n_writers = len(graph.writers)
         self._aligned = alignment(tokens.device)
         shape = (n_masks, tokens.numel(), self._rounded(n_writers), d_model)
@@ -74,13 +79,17 @@ class WriterBuffer:
 
     def weights(
         self, masks: Float[Tensor, "mask reader writer"]
-    ) -> Float[Tensor, "mask reader column"]:
-        """The masks as reads take them: as wide as the store, zero where there is no edge."""
+    ) -> Float[Tensor, "place prompt reader column"]:
+        """The masks as reads take them: as wide as the store, zero where there is no edge.
+
+        `prompt` is one, for all prompts, unless each has its own.
+        """
+        masks = masks[None] if self.paired else masks[:, None]
         width = self.delta.shape[2]
         if self._aligned == 1:
             return masks
         legal = _padded_legal(self.graph, width, masks.device)
-        return torch.where(legal, pad(masks, (0, width - masks.shape[2])), 0)
+        return torch.where(legal, pad(masks, (0, width - masks.shape[3])), 0)
 
     def embed(self, embedded: Float[Tensor, "batch position embedding d_model"]) -> None:
         """Store what the embedding writers give, the same for all masks."""
@@ -118,7 +127,7 @@ class WriterBuffer:
 
     def read(
         self,
-        weights: Float[Tensor, "mask reader column"],
+        weights: Float[Tensor, "place prompt reader column"],
         part: Part,
         index: int,
         rows: Int[Tensor, " row"] | None = None,
@@ -130,14 +139,14 @@ class WriterBuffer:
         """
         columns = slice(self._rounded(part.block.n_legal))
         if isinstance(part.readers, slice) and len(part.masks) == len(weights):
-            weights = weights[:, part.readers, columns]
+            weights = weights[:, :, part.readers, columns]
         else:
-            weights = torch.stack([weights[mask, part.readers, columns] for mask in part.masks])
+            weights = torch.stack([weights[mask, :, part.readers, columns] for mask in part.masks])
         if part.gathers is None:
             self._fill_blanks(part)
             inputs = _Read.apply(weights, self._clock, self, part.masks, index, rows, on_backward)
         else:
-            inputs = self._gathered(weights, part.masks, part.gathers, rows)
+            inputs = self._gathered(weights[:, 0], part.masks, part.gathers, rows)
         if self.residual is not None:
             residual = self.residual[index]
             inputs += (residual if rows is None else residual[rows])[None, :, None]
@@ -183,6 +192,26 @@ class WriterBuffer:
         """Whether all of some writers are stored, of the run that goes on."""
         return bool(self._held[:, writers].all())
 
+    def next_parts(
+        self, masks: Float[Tensor, "mask reader writer"] | Bool[Tensor, "mask reader writer"]
+    ) -> list[list[Part]]:
+        """What has to run of each block in a run with these masks, which begins; of `out` all.
+
+        For masks without a gradient it depends on them: those on an accelerator are waited for.
+        """
+        if self.paired or (masks.requires_grad and torch.is_grad_enabled()):
+            self._mask.fill_(torch.nan)  # not looked at: the next run takes nothing over
+            n_masks = 1 if self.paired else len(masks)
+            return [[whole(block, n_masks)] for block in self.graph.blocks]
+        masks = masks.detach().cpu().to(self._mask.dtype)
+        present = masks != 0
+        outdated = self.outdated(masks, present)
+        first = int(outdated.any(0).long().argmax())
+        wanted = outdated & self.graph.reaches_out(present, first=first)[1]
+        self._mask[: len(masks)] = masks
+        self._held[: len(masks)] &= ~outdated
+        return schedule(self.graph, wanted, present, self.delta.device)
+
     def outdated(
         self,
         mask: Float[Tensor, "mask reader writer"],
@@ -196,22 +225,9 @@ class WriterBuffer:
         changed = (mask != self._mask[:n_masks]).any(-1)
         return ~self._held[:n_masks] | self.graph.downstream(present, readers=changed)
 
-    def start_run(
-        self,
-        mask: Float[Tensor, "mask reader writer"],
-        outdated: Bool[Tensor, "mask writer"],
-    ) -> None:
-        """From here on the buffer is that of a run with `mask`, which lies on the CPU."""
-        self._mask[: len(mask)] = mask
-        self._held[: len(mask)] &= ~outdated
-
     def note_row(self, reader: int, rows: Bool[Tensor, "mask writer"]) -> None:
         """The last run was one with these rows of the reader, all else as before."""
         self._mask[: len(rows), reader] = rows.to(self._mask.dtype)
-
-    def start_anew(self) -> None:
-        """A run whose mask is not looked at: the next one takes nothing over from it."""
-        self._mask.fill_(torch.nan)
 
     def end_run(self) -> None:
         """Let go of the autograd graph: it holds the buffer, so neither would ever be freed."""
@@ -249,6 +265,30 @@ def _chosen(
     if isinstance(writers, slice):
         return values[:, writers]
     return values.index_select(1, writers.to(values.device))  # several times as fast as an index
+
+
+def _of_tokens(
+    masks: Float[Tensor, "prompt reader writer"], buffer: WriterBuffer, rows: Tensor | None
+) -> Float[Tensor, "token reader writer"]:
+    """The mask of each token, or of those in `rows`."""
+    n_prompts, position = buffer.tokens.shape
+    if not buffer.paired:
+        return masks.expand(n_prompts * position if rows is None else len(rows), -1, -1)
+    return masks.repeat_interleave(position, 0) if rows is None else masks[rows // position]
+
+
+def _of_prompts(
+    by_token: Float[Tensor, "token reader writer"], buffer: WriterBuffer, rows: Tensor | None
+) -> Float[Tensor, "prompt reader writer"]:
+    """The reverse: sums over the tokens that have the same mask."""
+    if not buffer.paired:
+        return by_token.sum(0, keepdim=True)
+    n_prompts, position = buffer.tokens.shape
+    if rows is None:
+        return by_token.view(n_prompts, position, *by_token.shape[1:]).sum(1)
+    return by_token.new_zeros(n_prompts, *by_token.shape[1:]).index_add(
+        0, rows // position, by_token
+    )
 
 
 class _Write(torch.autograd.Function):
@@ -298,30 +338,31 @@ class _Read(torch.autograd.Function):
         ctx.save_for_backward(weights)
         ctx.buffer, ctx.masks, ctx.rows, ctx.on_backward = buffer, masks, rows, on_backward
         ctx.starts_backward = index == -1
-        n_masks, n_readers, n_writers = weights.shape
+        n_masks, _, n_readers, n_writers = weights.shape
         n_tokens = buffer.delta.shape[1] if rows is None else len(rows)
         inputs = buffer.delta.new_empty(n_masks, n_tokens, n_readers, buffer.delta.shape[-1])
         for one, mask, into in zip(masks, weights, inputs, strict=True):
             delta = buffer.delta[one, slice(None) if rows is None else rows, :n_writers]
-            torch.bmm(mask.expand(n_tokens, -1, -1), delta, out=into)
+            torch.bmm(_of_tokens(mask, buffer, rows), delta, out=into)
         return inputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (weights,) = ctx.saved_tensors
-        n_writers, rows, buffer = weights.shape[2], ctx.rows, ctx.buffer
+        n_writers, rows, buffer = weights.shape[-1], ctx.rows, ctx.buffer
         gradients = buffer.gradient(start=ctx.starts_backward)
         d_weights = torch.empty_like(weights)
         for index, (one, by_reader) in enumerate(zip(ctx.masks, gradient, strict=True)):
-            transposed = weights[index].T.expand(len(by_reader), -1, -1)
+            transposed = _of_tokens(weights[index], buffer, rows).transpose(1, 2)
             delta, into = buffer.delta[one, :, :n_writers], gradients[one, :, :n_writers]
             if rows is None:
                 into.baddbmm_(transposed, by_reader)
             else:
                 delta = delta[rows]
                 into.index_add_(0, rows, torch.bmm(transposed, by_reader))
-            d_weights[index] = torch.bmm(by_reader, delta.transpose(1, 2)).sum(0)
+            by_token = torch.bmm(by_reader, delta.transpose(1, 2))
+            d_weights[index] = _of_prompts(by_token, buffer, rows)
         if ctx.on_backward is not None:
             ctx.on_backward()
         return d_weights, buffer._clock.new_empty(0), None, None, None, None, None

@@ -44,6 +44,9 @@ class EdgePruning:
     masks add up to; by `threshold`, all that exceed it (the paper's way for Tracr). Evaluation
     masks are soft, but in each tensor of masks the smallest are 0, as many as are expected to be.
 
+    `noise_samples`, ours, draws several masks in a step, each for its own part of the batch (at
+    most one per prompt); s is then their mean sparsity. A step costs the same: as many tokens run.
+
     Repaired here: zeros are expected of the legal edges alone, the node masks' sparsity counts
     every writer, and sparsity targets above 1 work in every schedule. In the published code a
     tensor also holds entries that are no edges. Nothing trains them, so their log α decays towards
@@ -64,6 +67,7 @@ class EdgePruning:
     warmup_steps: int = 200
     target_warmup_steps: int = 2500
     batch_size: int = 32
+    noise_samples: int = 1
     weight_decay: float = 0.01
     node_masks: bool = True
     node_loss: bool = False
@@ -76,6 +80,10 @@ class EdgePruning:
         for name in ("steps", "batch_size", "target_warmup_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; expected 1 or more")
+        if not 1 <= self.noise_samples <= self.batch_size:
+            raise ValueError(
+                f"noise_samples={self.noise_samples}; expected 1 to {self.batch_size} (batch_size)"
+            )
         if not 0 <= self.warmup_steps < self.steps:
             raise ValueError(
                 f"warmup_steps={self.warmup_steps}; expected 0 to {self.steps - 1} (steps − 1)"
@@ -116,6 +124,10 @@ class Training:
     ) -> None:
         self._method, self._model, self._task = method, model, task
         self._generator = generator
+        batch_size = min(method.batch_size, len(task.train))
+        self._n_samples = min(method.noise_samples, batch_size)
+        self._sample_of = torch.arange(batch_size) * self._n_samples // batch_size
+        """Which sample of the masks each prompt of a batch runs with."""
         self._reference = Reference(model, task.train, task.ablation)
         self._legal = model.graph.legal.to(model.device)
         self._edge_index = self._legal.flatten().nonzero().flatten()
@@ -128,6 +140,8 @@ class Training:
         self._targets = torch.zeros(n_targets, device=model.device)
         self._multipliers = torch.zeros(2 * n_targets, device=model.device, requires_grad=True)
         self._is_recorded = _is_recordable(self._reference)
+        if self._is_recorded:
+            self._sample_of = self._sample_of.to(model.device)
         self._rates = [method.learning_rate, method.lagrangian_learning_rate]
         parameters = self._log_alpha, self._multipliers
         self._optimiser = torch.optim.AdamW(
@@ -143,11 +157,13 @@ class Training:
         self._train = RecordedStep(self._one_step, model) if self._is_recorded else self._one_step
 
     def step(self, step: int) -> None:
-        """One batch, one sample of the masks, one update."""
+        """One batch, samples of the masks, one update."""
         self._set_schedule(step)
         drawn = self._draw()
         noise = torch.rand(
-            self._log_alpha.shape, generator=self._generator, device=self._log_alpha.device
+            (self._n_samples, len(self._log_alpha)),
+            generator=self._generator,
+            device=self._log_alpha.device,
         )
         if self._is_recorded:
             drawn = drawn.to(self._model.device, non_blocking=True)
@@ -176,40 +192,45 @@ class Training:
         order = torch.randperm(
             len(self._task.train), generator=self._generator, device=self._generator.device
         )
-        return order[: self._method.batch_size]
+        return order[: len(self._sample_of)]
 
     def _one_step(
-        self, drawn: Int[Tensor, " batch"], noise: Float[Tensor, " edge_and_node"]
+        self, drawn: Int[Tensor, " batch"], noise: Float[Tensor, "sample edge_and_node"]
     ) -> None:
-        """The gradient of the mask, with which that of all else begins, and one update."""
-        mask, penalty = self._sample(noise)
-        gradient = self._gradient(mask.detach().requires_grad_(), drawn)
+        """The gradient of the masks, with which that of all else begins, and one update."""
+        masks, penalty = self._sample(noise)
+        gradient = self._gradient(masks.detach().requires_grad_(), drawn)
         self._optimiser.zero_grad()
-        torch.autograd.backward([mask, penalty], [gradient, torch.ones_like(penalty)])
+        torch.autograd.backward([masks, penalty], [gradient, torch.ones_like(penalty)])
         torch.nn.utils.clip_grad_norm_([self._log_alpha, self._multipliers], MAX_GRADIENT_NORM)
         self._optimiser.step()
 
     def _sample(
-        self, noise: Float[Tensor, " edge_and_node"]
-    ) -> tuple[Float[Tensor, "reader writer"], Tensor]:
-        """A mask `[reader, writer]`, shared by the batch, and the Lagrangian's penalty."""
+        self, noise: Float[Tensor, "sample edge_and_node"]
+    ) -> tuple[Float[Tensor, "sample reader writer"], Tensor]:
+        """Masks, each shared by a part of the batch, and the Lagrangian's penalty."""
         edges, nodes = self._split(sampled_masks(self._log_alpha, noise))
         means = [edges.mean(), nodes.mean()][: len(self._targets)]
         gap = 1 - torch.stack(means) - self._targets
         penalty = (self._multipliers * torch.cat([gap, gap.square()])).sum()
-        mask = edges.new_zeros(self._legal.numel()).scatter(0, self._edge_index, edges)
-        return mask.view(self._legal.shape) * nodes, penalty
+        masks = edges.new_zeros(len(edges), self._legal.numel())
+        masks = masks.index_copy(1, self._edge_index, edges)
+        return masks.view(-1, *self._legal.shape) * nodes[:, None], penalty
 
     def _gradient(
-        self, mask: Float[Tensor, "reader writer"], drawn: Int[Tensor, " batch"]
-    ) -> Float[Tensor, "reader writer"]:
+        self, masks: Float[Tensor, "sample reader writer"], drawn: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "sample reader writer"]:
         """Of the mean loss over the batch, which runs in slices where its writers take too much."""
-        total = torch.zeros_like(mask)
-        for index in parallel.share(drawn).split(self._reference.n_prompts_at_once):
-            batch = self._reference.batch(index)
-            logits = self._model(batch.tokens, mask, batch.ablated, batch.targets, batch.prefix)
+        total = torch.zeros_like(masks)
+        paired = len(masks) > 1
+        mine = parallel.share(torch.arange(len(drawn), device=drawn.device))
+        for places in mine.split(self._reference.n_prompts_at_once):
+            batch = self._reference.batch(drawn[places])
+            mask = masks[self._sample_of[places]] if paired else masks[0]
+            given = batch.tokens, mask, batch.ablated, batch.targets, batch.prefix
+            logits = self._model(*given, paired=paired)
             loss = self._task.training_loss(logits, batch.full_logits, batch.pairs).sum()
-            total += torch.autograd.grad(loss / len(drawn), mask)[0]
+            total += torch.autograd.grad(loss / len(drawn), masks)[0]
         return parallel.total(total)
 
     @torch.no_grad()
@@ -237,10 +258,10 @@ class Training:
         return kept
 
     def _split(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        edges = values[: self._n_edges]
+        edges, nodes = values[..., : self._n_edges], values[..., self._n_edges :]
         if not self._method.node_masks:
-            return edges, torch.ones(self._n_writers, device=values.device)
-        return edges, values[self._n_edges :]
+            nodes = torch.ones(*values.shape[:-1], self._n_writers, device=values.device)
+        return edges, nodes
 
     def state(self, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that is needed to go on at `step`."""
@@ -288,8 +309,8 @@ def _is_recordable(reference: Reference) -> bool:
 
 
 def sampled_masks(
-    log_alpha: Float[Tensor, " edge"], noise: Float[Tensor, " edge"]
-) -> Float[Tensor, " edge"]:
+    log_alpha: Float[Tensor, " edge"], noise: Float[Tensor, "*sample edge"]
+) -> Float[Tensor, "*sample edge"]:
     """Hard-concrete masks for `noise` uniform in [0, 1]."""
     logit = torch.logit(noise * (1 - 2 * EPSILON) + EPSILON)
     stretched = torch.sigmoid((logit + log_alpha) / TEMPERATURE) * (RIGHT - LEFT) + LEFT

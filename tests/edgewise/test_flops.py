@@ -99,10 +99,10 @@ def test_a_masked_pass_is_counted_as_torch_counts_it(
 
 
 @pytest.mark.parametrize("targets", TARGETS.values(), ids=TARGETS)
-@pytest.mark.parametrize("n_masks", [1, 3])
+@pytest.mark.parametrize(("n_masks", "paired"), [(1, False), (3, False), (3, True)])
 @pytest.mark.parametrize("recompute", [False, True])
 def test_a_backward_pass_is_counted_as_torch_counts_it(
-    case: Case, n_masks: int, targets: Any, recompute: bool
+    case: Case, n_masks: int, paired: bool, targets: Any, recompute: bool
 ) -> None:
     model = case.model
     model.recompute = recompute
@@ -110,7 +110,7 @@ def test_a_backward_pass_is_counted_as_torch_counts_it(
     masks = random_soft_masks(model.graph, n_masks).requires_grad_()
     model.flops = 0
     with counted_by_torch() as counter:
-        loss = model(case.clean, masks, ablated, targets).square().sum()
+        loss = model(case.clean, masks, ablated, targets, paired=paired).square().sum()
     forward = counter.get_total_flops()
     assert model.flops == forward
     with counted_by_torch() as counter:

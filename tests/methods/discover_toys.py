@@ -15,15 +15,19 @@ from edgewise import parallel
 from edgewise.discovery import Checkpoint, Meter
 from edgewise.graph import Ablation
 from edgewise.task import Task
-from methods import METHODS
+from methods.acdc import ACDC
+from methods.eap import EAP
+from methods.edge_pruning import EdgePruning
 from tests.methods import toys
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    "eap": {},
-    "acdc": {"threshold": 1e-3},
-    "edge-pruning": dict(
-        steps=200, warmup_steps=10, target_warmup_steps=140, batch_size=5, target_sparsity=0.7
-    ),
+_EDGE_PRUNING = EdgePruning(
+    steps=200, warmup_steps=10, target_warmup_steps=140, batch_size=5, target_sparsity=0.7
+)
+DISCOVERIES: dict[str, Any] = {
+    "eap": EAP(),
+    "acdc": ACDC(threshold=1e-3),
+    "edge-pruning": _EDGE_PRUNING,
+    "edge-pruning-samples": replace(_EDGE_PRUNING, noise_samples=3),
 }
 ABLATIONS: tuple[Ablation, ...] = ("interchange", "mean")
 INTERRUPTED_AFTER = 90
@@ -33,7 +37,7 @@ INTERRUPTED_AFTER = 90
 def discover_all(folder: Path) -> None:
     for ablation in ABLATIONS:
         task = toys.task(toys.random_pairs(7), ablation=ablation)
-        for method in SETTINGS:
+        for method in DISCOVERIES:
             discover(method, task, folder / f"{method}-{ablation}.safetensors")
     task = toys.task(toys.random_pairs(7))
     for method in ("acdc", "edge-pruning"):
@@ -49,7 +53,7 @@ def discover_all(folder: Path) -> None:
 
 def discover(method: str, task: Task, path: Path, checkpoint: Checkpoint | None = None) -> None:
     generator = torch.Generator().manual_seed(0)
-    found = METHODS[method](**SETTINGS[method]).discover(
+    found = DISCOVERIES[method].discover(
         toys.gpt2(), task, generator=generator, checkpoint=checkpoint
     )
     if parallel.rank() == 0:

@@ -274,9 +274,11 @@ def test_the_same_generator_gives_the_same_circuit_and_another_does_not(
 
 
 @pytest.mark.parametrize("step", [0, 1, 7, 19])
-@pytest.mark.parametrize("node_loss", [False, True])
-def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path: Path, node_loss: bool, step: int) -> None:
-    settings = dataclasses.replace(SHORT, node_loss=node_loss)
+@pytest.mark.parametrize(("node_loss", "noise_samples"), [(False, 1), (True, 1), (False, 2)])
+def test_an_interrupted_run_goes_on_bit_for_bit(
+    tmp_path: Path, node_loss: bool, noise_samples: int, step: int
+) -> None:
+    settings = dataclasses.replace(SHORT, node_loss=node_loss, noise_samples=noise_samples)
     model, task = toys.gpt2(torch.float32), toys.task(toys.random_pairs(5))
     undisturbed = discover(settings, model, task)
     doomed = dataclasses.replace(task, training_loss=toys.interrupting(kl_divergence, step))
@@ -295,6 +297,8 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path: Path, node_loss: bool,
     [
         ({"steps": 0}, "steps=0; expected 1 or more"),
         ({"batch_size": 0}, "batch_size=0; expected 1 or more"),
+        ({"noise_samples": 0}, "noise_samples=0; expected 1 to 32 (batch_size)"),
+        ({"noise_samples": 33}, "noise_samples=33; expected 1 to 32 (batch_size)"),
         ({"warmup_steps": 3000}, "warmup_steps=3000; expected 0 to 2999"),
         ({"target_sparsity": 0.0}, "target_sparsity=0.0; expected a positive number"),
         ({"learning_rate": -0.8}, "learning_rate=-0.8; expected a positive number"),
@@ -309,14 +313,20 @@ def test_a_setting_that_makes_no_sense_is_refused(
 
 
 @pytest.mark.parametrize("prompts_at_once", [1, 2, 3])
-def test_the_gradient_of_a_batch_in_slices_is_that_of_the_whole(prompts_at_once: int) -> None:
+@pytest.mark.parametrize("noise_samples", [1, 3, 7])
+def test_the_gradient_of_a_batch_in_slices_is_that_of_the_whole(
+    noise_samples: int, prompts_at_once: int
+) -> None:
+    settings = EdgePruning(noise_samples=noise_samples)
     model, task = toys.gpt2(torch.float32), toys.task(toys.random_pairs(7))
-    training = Training(EdgePruning(), model, task, torch.Generator().manual_seed(0))
-    mask = torch.rand(model.graph.legal.shape).requires_grad_()
-    whole = training._gradient(mask, torch.arange(7))
+    training = Training(settings, model, task, torch.Generator().manual_seed(0))
+    masks = torch.rand(noise_samples, *model.graph.legal.shape).requires_grad_()
+    whole = training._gradient(masks, torch.arange(7))
     position = task.train.clean.shape[1]
     per_prompt = position * len(model.graph.writers) * model.architecture.d_model * 4
     model.batch_bytes = prompts_at_once * per_prompt
-    sliced = Training(EdgePruning(), model, task, torch.Generator().manual_seed(0))
+    sliced = Training(settings, model, task, torch.Generator().manual_seed(0))
     assert sliced._reference.n_prompts_at_once == prompts_at_once
-    torch.testing.assert_close(sliced._gradient(mask, torch.arange(7)), whole, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        sliced._gradient(masks, torch.arange(7)), whole, rtol=1e-6, atol=1e-6
+    )

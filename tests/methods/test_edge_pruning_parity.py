@@ -76,9 +76,9 @@ def trained(name: str) -> Steps:
         return losses
 
     def sample(drawn: Tensor) -> tuple[Tensor, Tensor]:
-        mask, penalty = own_sample(drawn)
+        masks, penalty = own_sample(drawn)
         seen["penalty"].append(penalty.detach())
-        return mask, penalty
+        return masks, penalty
 
     def clip(parameters: list[Tensor], limit: float) -> Tensor:
         seen["norm"].append(own_clip(parameters, limit))
@@ -98,7 +98,9 @@ def trained(name: str) -> Steps:
     training.restore({**training.state(first)[0], **start}, {"step": first})
     noise, draws = iter(given["noise"]), iter(given["draws"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(edge_pruning, "sampled_masks", lambda x, _: sampled_masks(x, next(noise)))
+        patch.setattr(
+            edge_pruning, "sampled_masks", lambda x, _: sampled_masks(x, next(noise)[None])
+        )
         patch.setattr(torch.nn.utils, "clip_grad_norm_", clip)
         patch.setattr(training, "_draw", lambda: next(draws))
         patch.setattr(training, "_sample", sample)

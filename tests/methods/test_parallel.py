@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from edgewise import parallel
 from tests.methods import toys
-from tests.methods.discover_toys import ABLATIONS, SETTINGS, discover_all
+from tests.methods.discover_toys import ABLATIONS, DISCOVERIES, discover_all
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
@@ -28,7 +28,7 @@ def alone_and_together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ablation", ABLATIONS)
-@pytest.mark.parametrize("method", SETTINGS)
+@pytest.mark.parametrize("method", DISCOVERIES)
 def test_two_ranks_find_what_one_process_finds(
     alone_and_together: tuple[Path, Path], method: str, ablation: str
 ) -> None:
