@@ -1,18 +1,24 @@
 """Captions: what the numbers of tables and figures depend on, said once where panels agree.
 
 First comes what all panels have in common, then what each has of its own; tasks of which the same
-is said stand together.
+is said stand together. Last come the settings that labels stand for.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from benchmarks.results import Panel, grouped
+from benchmarks.results import Panel, grouped, label_of, settings_label
 from benchmarks.store import Record
 from benchmarks.style import method_style
 
 
 def captions(panels: Iterable[Panel]) -> list[str]:
-    """One sentence, or one for all panels and then one for each that differs from others."""
+    """One sentence, or one for all panels and then one for each that differs; one per label."""
+    panels = list(panels)
+    return [*_about_panels(panels), *_about_labels(panels)]
+
+
+def _about_panels(panels: Sequence[Panel]) -> list[str]:
     groups = [
         (", ".join(dict.fromkeys(panel.task for panel in alike)), dict(facts))
         for facts, alike in grouped(panels, lambda panel: tuple(_facts(panel).items())).items()
@@ -22,6 +28,24 @@ def captions(panels: Iterable[Panel]) -> list[str]:
         return [_sentence(tasks, facts) for tasks, facts in groups]
     own = [_sentence(tasks, dict(facts.items() - common)) for tasks, facts in groups]
     return [_sentence("All", dict(common)), *own]
+
+
+def _about_labels(panels: Sequence[Panel]) -> list[str]:
+    """Of each label, the settings that are the same wherever it stands, without common ones."""
+    records = [record for panel in panels for record in panel.records]
+    sentences: list[str] = []
+    for method, alike in grouped(records, lambda record: record["definition"]["method"]).items():
+        common = _shared_settings(alike)
+        for label, labelled in grouped(alike, label_of).items():
+            own = dict(sorted(_shared_settings(labelled) - common))
+            if label and own:
+                style = method_style(method)
+                sentences.append(f"{style.label}, {label}: {settings_label(own)}.")
+    return sentences
+
+
+def _shared_settings(records: Iterable[Record]) -> set[tuple[str, Any]]:
+    return set.intersection(*(set(record["definition"]["settings"].items()) for record in records))
 
 
 def _facts(panel: Panel) -> dict[str, str]:
@@ -74,9 +98,14 @@ def _seeds_by_method(records: Iterable[Record]) -> str:
 
 def _seeds(numbers: tuple[int, ...]) -> str:
     word = "seeds" if len(numbers) > 1 else "seed"
-    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
-        return f"{word} {numbers[0]} to {numbers[-1]}"
-    return f"{word} {', '.join(map(str, numbers))}"
+    # Numbers that follow one another have the same distance from their place.
+    runs = grouped(enumerate(numbers), lambda pair: pair[1] - pair[0]).values()
+    ends = [(run[0][1], run[-1][1]) for run in runs]
+    parts = [
+        f"{low} to {high}" if high - low > 1 else ", ".join(map(str, dict.fromkeys((low, high))))
+        for low, high in ends
+    ]
+    return f"{word} {', '.join(parts)}"
 
 
 def _device(record: Record) -> str:

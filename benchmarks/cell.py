@@ -73,13 +73,17 @@ class Bench:
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One method with its settings on one bench; the unit that is run, stored and resumed."""
+    """One method with its settings on one bench; the unit that is run, stored and resumed.
+
+    `label` is what tables and figures call these settings; it does not define the cell.
+    """
 
     method: str
     method_version: int
     settings: Mapping[str, Any]
     bench: Bench
     sparsities: tuple[float, ...] = SPARSITIES
+    label: str = ""
 
     def definition(self) -> dict[str, Any]:
         """What defines its results. Device, package versions and commit do not."""

@@ -56,6 +56,8 @@ def execute(
         "rows": rows,
         **cost,
     }
+    if cell.label:
+        record["label"] = cell.label
     return record, discovery, prompts
 
 

@@ -2,11 +2,12 @@
 
 A *panel* is everything that was run on the same task, model and graph with the same ablation: all
 its seeds. A method's *knob* is its first setting that is a real number: it moves a circuit along
-the sparsity axis. Its other settings that differ within a panel make *variants* of the method.
+the sparsity axis. Its other settings that differ within a panel make *variants* of the method, as
+do the labels that a suite gives to settings, which stand for them.
 """
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -172,16 +173,32 @@ def _panel(records: list[Record], store: Store, title: str) -> Panel:
     order = {method: place for place, method in enumerate(METHODS)}
     records = sorted(records, key=lambda record: _order(record, order))
     rows: list[Row] = []
-    for method, alike in grouped(records, lambda record: record["definition"]["method"]).items():
-        settings = [record["definition"]["settings"] for record in alike]
-        turned = knob(method)
-        telling = _telling(settings, turned)
-        varying = [name for name in settings[0] if len({own.get(name) for own in settings}) > 1]
-        shown = [*([turned] if turned else []), *(name for name in varying if name != turned)]
-        for record, own in zip(alike, settings, strict=True):
-            full, variant = ({name: own[name] for name in names} for names in (shown, telling))
-            rows += _rows(record, store, settings_label(full), settings_label(variant))
+    for method, of_method in grouped(records, lambda one: one["definition"]["method"]).items():
+        for label, alike in grouped(of_method, label_of).items():
+            rows += _rows_of_label(method, label, alike, store)
     return Panel(records[0]["definition"]["task"], records, rows, title)
+
+
+def _rows_of_label(method: str, label: str, alike: Sequence[Record], store: Store) -> Iterator[Row]:
+    """Of records with the same label: what differs among them stands beside it."""
+    settings = [record["definition"]["settings"] for record in alike]
+    turned = knob(method)
+    telling = _telling(settings, turned)
+    varying = [name for name in settings[0] if len({own.get(name) for own in settings}) > 1]
+    shown = [name for name in varying if name != turned]
+    if turned and (turned in varying or not label):
+        shown.insert(0, turned)
+    for record, own in zip(alike, settings, strict=True):
+        setting, variant = (
+            ", ".join(filter(None, [label, settings_label({name: own[name] for name in names})]))
+            for names in (shown, telling)
+        )
+        yield from _rows(record, store, setting, variant)
+
+
+def label_of(record: Record) -> str:
+    """What a suite calls the record's settings; cells of older runs have no label."""
+    return record.get("label", "")
 
 
 def _telling(settings: Sequence[Mapping[str, Any]], turned: str | None) -> list[str]:
@@ -198,12 +215,13 @@ def _telling(settings: Sequence[Mapping[str, Any]], turned: str | None) -> list[
 
 
 def _order(record: Record, methods: Mapping[str, int]) -> tuple[Any, ...]:
-    """By method, then by knob, then by the other settings and the seed."""
+    """By method, then by label, by knob, by the other settings and the seed."""
     definition = record["definition"]
     method, settings = definition["method"], definition["settings"]
     turned = settings.get(knob(method) or "", 0.0)
     rest = json.dumps(settings, sort_keys=True)
-    return methods.get(method, len(methods)), method, turned, rest, definition["seed"]
+    place = methods.get(method, len(methods))
+    return place, method, label_of(record), turned, rest, definition["seed"]
 
 
 def _rows(record: Record, store: Store, setting: str, variant: str) -> list[Row]:

@@ -3,7 +3,8 @@
 A list is an axis of the grid, for a method's settings, `model`, `seeds` and the graph's options
 alike. `[task.NAME]` gives sizes, lists too; in a [[method]] entry `seeds`, `tasks`, `train` and
 `ablation` override the suite's, and `[method.task.NAME]` overrides settings on one task. A task
-that owns its model ignores `model`, which is the bundled one where none is named.
+that owns its model ignores `model`, which is the bundled one where none is named. `label` is what
+tables and figures call an entry's settings, instead of listing them.
 
 `[search]` names a sparsity that every method is to be compared at: in a [[method]] entry
 `search = { SETTING = [low, high] }` has the setting searched for. `cross` names two tasks whose
@@ -33,7 +34,7 @@ _KEYS = (
     *("name", "description", "model", "tasks", "seeds", "ablation", "dtype", "sparsities"),
     *("task", "method", "search", "cross", *_GRAPH),
 )
-_METHOD_KEYS = ("name", "seeds", "tasks", "ablation", "task", "train", "search")
+_METHOD_KEYS = ("name", "label", "seeds", "tasks", "ablation", "task", "train", "search")
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,9 @@ class _Parser:
             own_ablations = ablations
             if "ablation" in entry:
                 own_ablations = self._choices("ablation", ABLATIONS, None, entry)
+            label = entry.get("label", "")
+            if not isinstance(label, str):
+                self.problems.append(f"{where}: label is {label!r}; expected text")
             given, interval = self._interval(entry, where, goal)
             train = self._numbers(entry["train"], f"{where}: train") if "train" in entry else None
             for task, settings in self._settings(given, where, own_tasks):
@@ -158,7 +162,8 @@ class _Parser:
                         dtype=dtype,
                     )
                     method = entry["name"]
-                    cell = Cell(method, METHODS[method].version, settings, bench, sparsities)
+                    version = METHODS[method].version
+                    cell = Cell(method, version, settings, bench, sparsities, label)
                     if interval is None:
                         cells.setdefault(repr((method, sorted(settings.items()), bench)), cell)
                     else:

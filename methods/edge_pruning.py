@@ -16,9 +16,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
+from torch.nn.functional import logsigmoid
 
 from edgewise import parallel
-from edgewise.circuit import Circuit
+from edgewise.circuit import Circuit, EdgeScores
 from edgewise.cuda_graph import RecordedStep, can_record
 from edgewise.discovery import Checkpoint
 from edgewise.graph import Graph
@@ -44,8 +45,9 @@ class EdgePruning:
     masks add up to; by `threshold`, all that exceed it (the paper's way for Tracr). Evaluation
     masks are soft, but in each tensor of masks the smallest are 0, as many as are expected to be.
 
-    `noise_samples`, ours, draws several masks in a step, each for its own part of the batch (at
-    most one per prompt); s is then their mean sparsity. A step costs the same: as many tokens run.
+    Ours, not the paper's: `noise_samples` draws several masks in a step, each for its own part of
+    the batch (at most one per prompt); s is then their mean sparsity, and a step costs the same.
+    With `cut` by `ranking` nothing is made binary: all edges are ranked, to be cut at any size.
 
     Repaired here: zeros are expected of the legal edges alone, the node masks' sparsity counts
     every writer, and sparsity targets above 1 work in every schedule. In the published code a
@@ -72,7 +74,7 @@ class EdgePruning:
     node_masks: bool = True
     node_loss: bool = False
     node_target: float = 0.72
-    cut: Literal["sparsity", "threshold"] = "sparsity"
+    cut: Literal["sparsity", "threshold", "ranking"] = "sparsity"
     threshold: float = 0.005
     version: ClassVar[int] = 2
 
@@ -91,8 +93,8 @@ class EdgePruning:
         for name in ("target_sparsity", "learning_rate", "lagrangian_learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)}; expected a positive number")
-        if self.cut not in ("sparsity", "threshold"):
-            raise ValueError(f"cut={self.cut!r}; expected 'sparsity' or 'threshold'")
+        if self.cut not in ("sparsity", "threshold", "ranking"):
+            raise ValueError(f"cut={self.cut!r}; expected 'sparsity', 'threshold' or 'ranking'")
         if self.node_loss and not self.node_masks:
             raise ValueError("node_loss=True needs node_masks=True")
 
@@ -103,8 +105,8 @@ class EdgePruning:
         *,
         generator: Generator,
         checkpoint: Checkpoint | None = None,
-    ) -> Circuit:
-        """The circuit; the log-alphas of edges and nodes are kept beside it, usable as scores."""
+    ) -> Circuit | EdgeScores:
+        """The circuit or the ranking; the log-alphas of edges and nodes are kept beside it."""
         training = Training(self, model, task, generator)
         first = 0
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
@@ -113,7 +115,7 @@ class EdgePruning:
             if checkpoint is not None and checkpoint.due():
                 checkpoint.save(*training.state(step))
             training.step(step)
-        return training.circuit()
+        return training.ranking() if self.cut == "ranking" else training.circuit()
 
 
 class Training:
@@ -238,15 +240,30 @@ class Training:
         """The masks made binary."""
         edges, nodes = self._split(self._log_alpha)
         edge_sizes, node_sizes = tensor_sizes(self._model.graph)
-        log_alpha = torch.zeros(self._legal.shape, device=edges.device)
-        log_alpha[self._legal] = edges
         kept = torch.zeros_like(self._legal)
         kept[self._legal] = self._kept(edges, edge_sizes)
-        extra = {"log_alpha": log_alpha}
         if self._method.node_masks:
             kept &= self._kept(nodes, node_sizes)
-            extra["node_log_alpha"] = nodes.clone()
-        return Circuit(kept, self._model.graph, extra=extra)
+        return Circuit(kept, self._model.graph, extra=self._log_alphas())
+
+    @torch.no_grad()
+    def ranking(self) -> EdgeScores:
+        """Every edge's evaluation mask times its writer's, none of them set to 0, as logarithms."""
+        log_alphas = self._log_alphas()
+        scale = EVALUATION_SLOPE / TEMPERATURE
+        scores = logsigmoid(scale * log_alphas["log_alpha"])
+        if self._method.node_masks:
+            scores += logsigmoid(scale * log_alphas["node_log_alpha"])
+        return EdgeScores(scores, self._model.graph, extra=log_alphas)
+
+    def _log_alphas(self) -> dict[str, Tensor]:
+        edges, nodes = self._split(self._log_alpha.detach())
+        log_alpha = torch.zeros(self._legal.shape, device=edges.device)
+        log_alpha[self._legal] = edges
+        found = {"log_alpha": log_alpha}
+        if self._method.node_masks:
+            found["node_log_alpha"] = nodes.clone()
+        return found
 
     def _kept(self, log_alpha: Float[Tensor, " edge"], sizes: Sequence[int]) -> Tensor:
         soft = evaluation_masks(log_alpha, sizes)

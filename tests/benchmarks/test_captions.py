@@ -48,5 +48,13 @@ def test_seeds_are_said_by_method_where_they_differ(panels_of: Callable[..., lis
     assert "prompts, seed 0 (Random), seeds 0 to 2 (EAP), " in caption
 
 
+def test_seeds_that_follow_one_another_are_said_as_ranges(
+    panels_of: Callable[..., list[Panel]],
+) -> None:
+    cells = [("a", 20, "eap", seed) for seed in (0, 1, 4, 20, 21, 22, 30)]
+    (caption,) = captions(panels_of(*cells))
+    assert "prompts, seeds 0, 1, 4, 20 to 22, 30, " in caption
+
+
 def test_without_panels_there_is_no_caption() -> None:
     assert captions([]) == []

@@ -98,6 +98,27 @@ def test_zeros_of_edge_pruning_counted_over_all_edges_at_once_are_seen(
     assert found == {"edges of the circuit found anew"}
 
 
+def test_edge_pruning_without_clipped_gradients_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge_pruning, "MAX_GRADIENT_NORM", 1e9)
+    found = metrics(differences("edge-pruning", "ioi-t1"))
+    assert found == {"edges of the circuit found anew"}
+
+
+def test_one_sample_of_the_masks_for_all_parts_of_a_batch_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    build = edge_pruning.Training.__init__
+
+    def planted(self: Any, *given: Any) -> None:
+        build(self, *given)
+        self._sample_of = torch.zeros_like(self._sample_of)
+
+    monkeypatch.setattr(edge_pruning.Training, "__init__", planted)
+    task = "tracr-histogram"
+    found = metrics(differences("edge-pruning", task), f"{task} (zero ablation)")
+    assert found == {"kl of the circuit found anew", "edges of the circuit found anew"}
+
+
 def test_a_flipped_sign_of_eap_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     gradient = torch.autograd.grad
     monkeypatch.setattr(

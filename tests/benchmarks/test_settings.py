@@ -115,6 +115,6 @@ def test_a_tasks_own_table_stands_before_a_pattern_that_fits() -> None:
     steps = {task: resolve("edge-pruning", task, {})["steps"] for task in programs}
     assert steps.pop("tracr-reverse") == 6000
     assert [steps.pop(f"tracr-xproportion{loss}") for loss in ("", "-softmax")] == [720, 720]
-    assert len(steps) == 10 and set(steps.values()) == {1000}
+    assert len(steps) == 10 and set(steps.values()) == {4000}
     assert resolve("edge-pruning", "boolean-few-shot", {})["target_sparsity"] == 1.2
     assert defaults_of("edge-pruning", "other") == defaults_of("eap", "tracr-sort") == {}

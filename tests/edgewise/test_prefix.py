@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from edgewise.circuit import Circuit
 from edgewise.evaluate import evaluate
 from edgewise.metrics import KL, LOGIT_DIFFERENCE
 from edgewise.prefix import NO_PREFIX
@@ -170,6 +171,7 @@ def results(model: MaskedTransformer, task: Task) -> dict[str, Tensor]:
     acdc = ACDC(threshold=0.01).discover(model, task, generator=generator())
     pruning = EdgePruning(steps=6, warmup_steps=2, target_warmup_steps=4, batch_size=3)
     circuit = pruning.discover(model, task, generator=generator())
+    assert isinstance(circuit, Circuit)
     circuits = circuits_of(random_masks(model.graph, 5, density=0.5), model.graph)
     metrics = {"kl": KL, "logit_difference": LOGIT_DIFFERENCE}
     values = evaluate(model, task.test, circuits, metrics=metrics, ablation="interchange")

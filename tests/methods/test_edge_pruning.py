@@ -48,12 +48,14 @@ def discover(
     seed: int = 0,
     checkpoint: Checkpoint | None = None,
 ) -> Circuit:
-    return settings.discover(
+    found = settings.discover(
         model or toys.gpt2(torch.float32),
         task or toys.task(toys.random_pairs(5)),
         generator=torch.Generator().manual_seed(seed),
         checkpoint=checkpoint,
     )
+    assert isinstance(found, Circuit)
+    return found
 
 
 def saved_every_step(folder: Path, model: MaskedTransformer) -> Checkpoint:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgewise.circuit import Circuit
+from edgewise.circuit import Circuit, EdgeScores
 from edgewise.graph import Graph
 from edgewise.transformer import MaskedTransformer
 from methods.edge_pruning import EdgePruning, Training, evaluation_masks, tensor_sizes
@@ -19,13 +19,18 @@ SPARSITY = EdgePruning(cut="sparsity")
 THRESHOLD = EdgePruning(cut="threshold", threshold=0.4)
 
 
-def cut(log_alpha: Tensor, nodes: Tensor, settings: EdgePruning) -> Circuit:
-    """The circuit of a training that ended with these log-alphas."""
+def ended(log_alpha: Tensor, nodes: Tensor, settings: EdgePruning) -> Training:
+    """A training that ended with these log-alphas."""
     generator = torch.Generator().manual_seed(0)
     training = Training(settings, toys.gpt2(torch.float32), toys.task(), generator)
     tensors, _ = training.state(0)
     training.restore({**tensors, "log_alpha": torch.cat([log_alpha, nodes])}, {"step": 0})
-    return training.circuit()
+    return training
+
+
+def cut(log_alpha: Tensor, nodes: Tensor, settings: EdgePruning) -> Circuit:
+    """Its circuit."""
+    return ended(log_alpha, nodes, settings).circuit()
 
 
 def expected_zeros(log_alpha: Tensor) -> int:
@@ -34,7 +39,7 @@ def expected_zeros(log_alpha: Tensor) -> int:
 
 
 def on_edges(graph: Graph, values: Tensor) -> Tensor:
-    return torch.zeros_like(graph.legal).masked_scatter(graph.legal, values)
+    return torch.zeros(graph.legal.shape, dtype=values.dtype).masked_scatter(graph.legal, values)
 
 
 def test_evaluation_masks_are_zero_as_often_as_expected_and_soft_otherwise() -> None:
@@ -138,3 +143,30 @@ def test_each_node_alone_in_its_tensor_rounds_its_own_zero() -> None:
     circuit = cut(torch.full((graph.n_edges,), 10.0), nodes, settings)
     writers = circuit.mask.any(0).nonzero().flatten().tolist()
     assert [graph.writers[writer] for writer in writers] == ["a0.h1", "a1.h1"]
+
+
+@pytest.mark.parametrize("node_masks", [True, False])
+def test_it_ranks_edges_by_their_masks_times_their_writers(node_masks: bool) -> None:
+    graph = toys.gpt2().graph
+    log_alpha, nodes = torch.randn(graph.n_edges) * 4, torch.randn(len(graph.writers)) * 4
+    settings = EdgePruning(cut="ranking", node_masks=node_masks)
+    scores = ended(log_alpha, nodes if node_masks else nodes[:0], settings).ranking()
+    soft = 1 / (1 + torch.exp(-1.2 * on_edges(graph, log_alpha).double()))
+    if node_masks:
+        soft = soft / (1 + torch.exp(-1.2 * nodes.double()))
+    expected = soft[graph.legal].sort(descending=True).values
+    ranked = soft.flatten()[scores.ranking()]
+    torch.testing.assert_close(ranked, expected)
+    assert torch.equal(scores.extra["log_alpha"][graph.legal], log_alpha)
+    assert ("node_log_alpha" in scores.extra) == node_masks
+
+
+def test_a_discovery_that_cuts_nothing_gives_a_ranking() -> None:
+    settings = EdgePruning(
+        cut="ranking", steps=3, warmup_steps=1, target_warmup_steps=2, batch_size=2
+    )
+    found = settings.discover(
+        toys.gpt2(torch.float32), toys.task(), generator=torch.Generator().manual_seed(0)
+    )
+    assert isinstance(found, EdgeScores)
+    assert found.circuit(5).n_edges == 5
