@@ -1,6 +1,7 @@
 """How long one step of a method takes on GPT-2 small's shape, against large matrix products."""
 
 import itertools
+import time
 
 import pytest
 import torch
@@ -34,6 +35,35 @@ def test_a_step_of_edge_pruning_on_gpt2_small(in_turns: InTurns, model: MaskedTr
         model,
         task.train.lengths,
         against="2048³ products, 65 GFLOP",
+        method="edge-pruning",
+    )
+
+
+def test_a_step_with_a_mask_for_each_prompt(in_turns: InTurns, model: MaskedTransformer) -> None:
+    """In turns with a step of the paper, one mask for all prompts: what pairing costs."""
+    task = random_task(model, prompts=PROMPTS, positions=POSITIONS)
+    steps = itertools.count()
+    paired, shared = (
+        Training(
+            EdgePruning(batch_size=PROMPTS, noise_samples=n_samples),
+            model,
+            task,
+            torch.Generator().manual_seed(0),
+        )
+        for n_samples in (PROMPTS, 1)
+    )
+
+    def seconds_of_shared() -> float:
+        start = time.perf_counter()
+        shared.step(next(steps))
+        return time.perf_counter() - start
+
+    in_turns(
+        lambda: paired.step(next(steps)),
+        seconds_of_shared,
+        model,
+        task.train.lengths,
+        against="a step with one mask for all prompts",
         method="edge-pruning",
     )
 

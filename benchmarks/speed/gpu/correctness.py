@@ -178,10 +178,11 @@ def _acdc(case: Case) -> Row:
     return {"largest": 0, "tolerance": 0, **row}
 
 
-def _training(model: MaskedTransformer, n_targets: int = 1) -> Training:
+def _training(model: MaskedTransformer, n_targets: int = 1, noise_samples: int = 1) -> Training:
     """Edge Pruning with its masks about half open: fresh ones are open and take no gradient."""
     generator = Generator(model.device).manual_seed(0)
-    training = Training(TRAINING, model, _task(model, n_targets=n_targets), generator)
+    method = replace(TRAINING, noise_samples=noise_samples)
+    training = Training(method, model, _task(model, n_targets=n_targets), generator)
     tensors, state = training.state(0)
     noise = torch.randn(len(tensors["log_alpha"]), generator=Generator().manual_seed(1))
     training.restore({**tensors, "log_alpha": 2 * noise}, state)
@@ -212,8 +213,11 @@ def _drawn_on_the_cpu(steps: int, model: MaskedTransformer) -> list[Tensor]:
     drawn: dict[str, Any] = {name: partial(_drawn, getattr(torch, name), source) for name in names}
     with mock.patch.multiple(torch, **drawn):
         # On a GPU, steps of prompts with one target are recorded and replayed, others are not.
-        one, two = (_trained(_training(model, targets), range(steps)) for targets in (1, 2))
-    return one + two
+        return [
+            values
+            for targets, samples in ((1, 1), (2, 1), (1, 4))
+            for values in _trained(_training(model, targets, samples), range(steps))
+        ]
 
 
 def _resumed(case: Case) -> Row:
