@@ -1,10 +1,10 @@
 """Captions: what the numbers of tables and figures depend on, said once where panels agree.
 
 First comes what all panels have in common, then what each has of its own; tasks of which the same
-is said stand together. Last come the settings that labels stand for.
+is said stand together.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from benchmarks.results import Panel, grouped, label_of, settings_label
@@ -13,12 +13,7 @@ from benchmarks.style import method_style
 
 
 def captions(panels: Iterable[Panel]) -> list[str]:
-    """One sentence, or one for all panels and then one for each that differs; one per label."""
-    panels = list(panels)
-    return [*_about_panels(panels), *_about_labels(panels)]
-
-
-def _about_panels(panels: Sequence[Panel]) -> list[str]:
+    """One sentence, or one for all panels and then one for each that differs from others."""
     groups = [
         (", ".join(dict.fromkeys(panel.task for panel in alike)), dict(facts))
         for facts, alike in grouped(panels, lambda panel: tuple(_facts(panel).items())).items()
@@ -30,7 +25,7 @@ def _about_panels(panels: Sequence[Panel]) -> list[str]:
     return [_sentence("All", dict(common)), *own]
 
 
-def _about_labels(panels: Sequence[Panel]) -> list[str]:
+def settings_of_labels(panels: Iterable[Panel]) -> list[str]:
     """Of each label, the settings that are the same wherever it stands, without common ones."""
     records = [record for panel in panels for record in panel.records]
     sentences: list[str] = []

@@ -15,7 +15,7 @@ from benchmarks.panel_grid import LEGEND_LINE_INCHES, draw_legend, entries, fini
 from benchmarks.results import Panel, Row, grouped
 from benchmarks.style import GREY, error_axis, method_style, sparsity_axis, style
 
-FILLS: tuple[FillStyleType, ...] = ("full", "none", "left", "top")
+FILLS: tuple[FillStyleType, ...] = ("full", "none", "left", "top", "right", "bottom")
 """Of the markers of a method's variants."""
 
 POINTS = "Points: circuits, with 95 % bootstrap intervals over the test prompts."

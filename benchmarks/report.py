@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import tables
-from benchmarks.captions import captions
+from benchmarks.captions import captions, settings_of_labels
 from benchmarks.consistency import consistency, consistency_figure, repeats, show_consistency
 from benchmarks.cross_table import cross_table, show_cross_table
 from benchmarks.dtypes import dtypes, show_dtypes
@@ -69,7 +69,7 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
     Raises ValueError if there are no results, or some are of a newer version.
     """
     panels, failed = load_panels(folder)
-    depend = captions(panels)
+    depend = [*captions(panels), *settings_of_labels(panels)]
     costs = tables.runtime(panels)
     found, recovery = tables.faithfulness(panels), tables.recovery(panels)
     missing = tables.without_results(failed)

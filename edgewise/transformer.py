@@ -265,6 +265,7 @@ class MaskedTransformer:
                 f"{len(masks)} masks for {len(buffer.tokens)} prompts; expected one for each, as "
                 "they are paired"
             )
+        assert buffer.paired or len(masks) <= buffer.n_masks
         parts = buffer.next_parts(masks)
         masks = masks.to(self.device, non_blocking=True).to(self.dtype)
         logits = self.run_parts(buffer, masks, targets, parts)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.captions import captions
+from benchmarks.captions import settings_of_labels
 from benchmarks.execute import execute
 from benchmarks.loading import Loader, identify_cells
 from benchmarks.results import Panel, load_panels
@@ -65,8 +65,8 @@ def test_tables_and_figures_show_labels_with_what_differs_among_their_cells(pane
     ]
 
 
-def test_captions_say_which_settings_a_label_stands_for(panel: Panel) -> None:
-    assert captions([panel])[1:] == [
+def test_notes_say_which_settings_a_label_stands_for(panel: Panel) -> None:
+    assert settings_of_labels([panel]) == [
         "ACDC, as published: extra=2, threshold=0.3.",
         "ACDC, new: extra=1.",
     ]
