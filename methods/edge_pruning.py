@@ -126,10 +126,8 @@ class Training:
     ) -> None:
         self._method, self._model, self._task = method, model, task
         self._generator = generator
-        batch_size = min(method.batch_size, len(task.train))
-        self._n_samples = min(method.noise_samples, batch_size)
-        self._sample_of = torch.arange(batch_size) * self._n_samples // batch_size
-        """Which sample of the masks each prompt of a batch runs with."""
+        self._batch_size = min(method.batch_size, len(task.train))
+        self._n_samples = min(method.noise_samples, self._batch_size)
         self._reference = Reference(model, task.train, task.ablation)
         self._legal = model.graph.legal.to(model.device)
         self._edge_index = self._legal.flatten().nonzero().flatten()
@@ -142,8 +140,6 @@ class Training:
         self._targets = torch.zeros(n_targets, device=model.device)
         self._multipliers = torch.zeros(2 * n_targets, device=model.device, requires_grad=True)
         self._is_recorded = _is_recordable(self._reference)
-        if self._is_recorded:
-            self._sample_of = self._sample_of.to(model.device)
         self._rates = [method.learning_rate, method.lagrangian_learning_rate]
         parameters = self._log_alpha, self._multipliers
         self._optimiser = torch.optim.AdamW(
@@ -194,7 +190,7 @@ class Training:
         order = torch.randperm(
             len(self._task.train), generator=self._generator, device=self._generator.device
         )
-        return order[: len(self._sample_of)]
+        return order[: self._batch_size]
 
     def _one_step(
         self, drawn: Int[Tensor, " batch"], noise: Float[Tensor, "sample edge_and_node"]
@@ -228,12 +224,16 @@ class Training:
         mine = parallel.share(torch.arange(len(drawn), device=drawn.device))
         for places in mine.split(self._reference.n_prompts_at_once):
             batch = self._reference.batch(drawn[places])
-            mask = masks[self._sample_of[places]] if paired else masks[0]
+            mask = masks[self._samples_of(places)] if paired else masks[0]
             given = batch.tokens, mask, batch.ablated, batch.targets, batch.prefix
             logits = self._model(*given, paired=paired)
             loss = self._task.training_loss(logits, batch.full_logits, batch.pairs).sum()
             total += torch.autograd.grad(loss / len(drawn), masks)[0]
         return parallel.total(total)
+
+    def _samples_of(self, places: Int[Tensor, " prompt"]) -> Int[Tensor, " prompt"]:
+        """Which sample of the masks the prompts at these places of a batch run with."""
+        return places * self._n_samples // self._batch_size
 
     @torch.no_grad()
     def circuit(self) -> Circuit:

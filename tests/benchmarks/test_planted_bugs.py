@@ -107,13 +107,9 @@ def test_edge_pruning_without_clipped_gradients_is_seen(monkeypatch: pytest.Monk
 def test_one_sample_of_the_masks_for_all_parts_of_a_batch_is_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    build = edge_pruning.Training.__init__
-
-    def planted(self: Any, *given: Any) -> None:
-        build(self, *given)
-        self._sample_of = torch.zeros_like(self._sample_of)
-
-    monkeypatch.setattr(edge_pruning.Training, "__init__", planted)
+    monkeypatch.setattr(
+        edge_pruning.Training, "_samples_of", lambda self, places: torch.zeros_like(places)
+    )
     task = "tracr-histogram"
     found = metrics(differences("edge-pruning", task), f"{task} (zero ablation)")
     assert found == {"kl of the circuit found anew", "edges of the circuit found anew"}
