@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.figures import faithfulness_figure, metrics_figure
+from benchmarks.figures import FILLS, faithfulness_figure, metrics_figure
 from benchmarks.panel_grid import starts
 from benchmarks.results import load_panels
 from benchmarks.store import Record, Store
@@ -96,7 +96,7 @@ def test_variants_are_marked_alike_where_panels_share_a_legend(
 def test_no_legend_is_shared_where_one_look_would_mean_two_variants(
     tmp_path: Path, add_cell: Callable[..., Record]
 ) -> None:
-    for number in range(5):
+    for number in range(len(FILLS) + 1):
         settings = {"threshold": 0.1, "steps": number}
         add_cell("acdc", settings, [5], [0.1], kind="circuit", task="a")
         for task in ("b", "c"):
