@@ -23,11 +23,27 @@ from methods import METHODS
 Prompts = dict[str, Tensor]
 
 
+_COST = ("seconds", "flops", "forward_equivalents", "peak_bytes", "peak_memory_source")
+"""What a record says of its discovery."""
+
+
 def execute(
-    cell: Cell, model: MaskedTransformer, task: Task, checkpoint: Path, *, every_seconds: float
+    cell: Cell,
+    model: MaskedTransformer,
+    task: Task,
+    checkpoint: Path,
+    *,
+    every_seconds: float,
+    trained: tuple[Record, Discovery] | None = None,
 ) -> tuple[Record, Discovery, Prompts]:
-    """The finished cell's record, what was discovered, and every metric `[row, prompt]`."""
-    discovery, cost = discover(cell, model, task, checkpoint, every_seconds=every_seconds)
+    """The finished cell's record, what was discovered, and every metric `[row, prompt]`.
+
+    `trained` is a cell that differs only in what its method does after training, and what it found.
+    """
+    if trained is None:
+        discovery, cost = discover(cell, model, task, checkpoint, every_seconds=every_seconds)
+    else:
+        discovery, cost = finish(cell, model, *trained)
     discovery = _stamped(discovery, cell, model)
     rows, prompts = evaluate_discovery(cell, model, task, discovery)
     record = {
@@ -80,7 +96,6 @@ def discover(
     saved = Checkpoint(checkpoint, meter, every_seconds=every_seconds)
     with meter.run():
         discovery = method.discover(model, task, generator=generator, checkpoint=saved)
-    found = discovery if isinstance(discovery, Circuit) else draws_of(discovery)[0]
     flops = int(parallel.total(torch.tensor(meter.flops)))
     return discovery, {
         "seconds": meter.seconds,
@@ -88,7 +103,21 @@ def discover(
         "forward_equivalents": flops / model.forward_flops(task.train.lengths),
         "peak_bytes": int(parallel.largest(torch.tensor(meter.peak_bytes))),
         "peak_memory_source": meter.memory_source,
-        "notes": dict(found.meta),
+        "notes": dict(_first(discovery).meta),
+    }
+
+
+def finish(
+    cell: Cell, model: MaskedTransformer, trained: Record, found: Discovery
+) -> tuple[Discovery, dict[str, Any]]:
+    """What the cell's method makes of another cell's training, at the cost of that training."""
+    method = METHODS[cell.method](**cell.settings)
+    cost = {name: trained[name] for name in (*_COST, "environment")}
+    origin = trained.get("trained_in", trained["name"])
+    return method.finish(_first(found).extra, model.graph), {
+        **cost,
+        "notes": {},
+        "trained_in": origin,
     }
 
 
@@ -147,6 +176,11 @@ def draws_of(discovery: Circuit | EdgeScores | Sequence[EdgeScores]) -> Sequence
     """The rankings of a discovery that gave scores."""
     assert not isinstance(discovery, Circuit)
     return [discovery] if isinstance(discovery, EdgeScores) else discovery
+
+
+def _first(discovery: Discovery) -> Circuit | EdgeScores:
+    """The circuit, the ranking, or the first of several."""
+    return discovery if isinstance(discovery, Circuit) else draws_of(discovery)[0]
 
 
 def primary_metric(task: Task) -> Metric:

@@ -24,6 +24,8 @@ LINES = (
     "95 % bootstrap interval over the test prompts."
 )
 SMALL_LABELS = 7.5
+NOTE_POINTS = 10
+"""From one note to the next."""
 
 Fills = Mapping[tuple[str, str], FillStyleType]
 """By method and variant."""
@@ -99,9 +101,9 @@ def _draw_panel(
     axes.set_title(panel.title)
     _draw_full_model(axes, panel, metric)
     shown = [row for row in panel.rows if row.edges > 0]
-    for method, rows in grouped(shown, lambda row: row.method).items():
+    for (method, is_found), rows in grouped(shown, lambda row: (row.method, row.is_found)).items():
         grid = [row for row in rows if not row.is_matched]
-        if rows[0].is_found:
+        if is_found:
             for variant, points in grouped(rows, lambda row: row.variant).items():
                 label = _label(method, variant)
                 _draw_points(axes, points, label, metric, panel.n_edges, fills[method, variant])
@@ -135,11 +137,13 @@ def _draw_full_model(axes: Axes, panel: Panel, metric: str) -> None:
 
 
 def _draw_note(axes: Axes, text: str, method: str) -> None:
-    axes.set_title(axes.get_title(), pad=14)
+    """Below the title and above earlier notes."""
+    height = NOTE_POINTS * len(axes.texts)
+    axes.set_title(axes.get_title(), pad=height + NOTE_POINTS + 4)
     axes.annotate(
         text,
         (0.5, 1),
-        (0, 3),
+        (0, height + 3),
         xycoords="axes fraction",
         textcoords="offset points",
         ha="center",

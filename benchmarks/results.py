@@ -183,7 +183,8 @@ def _rows_of_label(method: str, label: str, alike: Sequence[Record], store: Stor
     """Of records with the same label: what differs among them stands beside it."""
     settings = [record["definition"]["settings"] for record in alike]
     turned = knob(method)
-    telling = _telling(settings, turned)
+    # Circuits are points along the axis; of rankings each is a curve of its own.
+    telling = {"circuit": _telling(settings, turned), "scores": _telling(settings, None)}
     varying = [name for name in settings[0] if len({own.get(name) for own in settings}) > 1]
     shown = [name for name in varying if name != turned]
     if turned and (turned in varying or not label):
@@ -191,7 +192,7 @@ def _rows_of_label(method: str, label: str, alike: Sequence[Record], store: Stor
     for record, own in zip(alike, settings, strict=True):
         setting, variant = (
             ", ".join(filter(None, [label, settings_label({name: own[name] for name in names})]))
-            for names in (shown, telling)
+            for names in (shown, telling[record["kind"]])
         )
         yield from _rows(record, store, setting, variant)
 

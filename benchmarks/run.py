@@ -1,18 +1,21 @@
 """Run cells: what is finished is skipped, what fails is recorded, what was killed goes on.
 
-Cells run bench by bench, then the bench's searches; when they are done, its rankings are cut to the
-sizes of its circuits. Circuits of two tasks are crossed at the end. With several jobs, each cell
-and each search has a worker of its own, a process here or a slot of a Ray cluster; its seconds are
-then not those of a quiet machine, and its record says how many jobs there were. Under torchrun all
-ranks share each discovery; the first alone evaluates, matches and writes, and an error on any of
-them ends the run.
+Where a stored cell differs only in settings that its method applies after training, such as Edge
+Pruning's `cut`, its training is used and its cost stated. Cells run bench by bench, then the
+bench's searches; when they are done, its rankings are cut to the sizes of its circuits. Circuits of
+two tasks are crossed at the end. With several jobs, each cell and each search has a worker of its
+own, a process here or a slot of a Ray cluster; its seconds are then not those of a quiet machine,
+and its record says how many jobs there were. Under torchrun all ranks share each discovery, which
+is always run; the first alone evaluates, matches and writes, and an error on any of them ends the
+run.
 """
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,10 +27,11 @@ from benchmarks.execute import discover, execute
 from benchmarks.loading import Loader, identify
 from benchmarks.matching import match
 from benchmarks.search import Search, search
-from benchmarks.store import FAILED, FINISHED, SCHEMA, UNSUPPORTED, Record, Store
+from benchmarks.store import FAILED, FINISHED, SCHEMA, UNSUPPORTED, Discovery, Record, Store
 from edgewise import parallel
 from edgewise.discovery import Unsupported
 from edgewise.progress import track
+from methods import METHODS
 
 SKIPPED = "skipped"
 
@@ -183,8 +187,29 @@ def _run_cell(cell: Cell, store: Store, loader: Loader, options: Options) -> Out
     if parallel.rank() > 0:
         discover(cell, model, task, checkpoint, every_seconds=every)
         return Outcome(cell.name, FINISHED)
-    record, discovery, prompts = execute(cell, model, task, checkpoint, every_seconds=every)
-    record["environment"]["jobs"] = options.jobs
+    trained = _trained(cell, store) if parallel.size() == 1 else None
+    record, discovery, prompts = execute(
+        cell, model, task, checkpoint, every_seconds=every, trained=trained
+    )
+    record["environment"].setdefault("jobs", options.jobs)
     store.write(record, discovery, prompts)
     checkpoint.unlink(missing_ok=True)
     return Outcome(cell.name, FINISHED)
+
+
+def _trained(cell: Cell, store: Store) -> tuple[Record, Discovery] | None:
+    """A finished cell with the same training, and what it found."""
+    after: Sequence[str] = getattr(METHODS[cell.method], "after_training", ())
+    if not after:
+        return None
+
+    def training(definition: Mapping[str, Any]) -> dict[str, Any]:
+        settings = definition["settings"].items()
+        before = {name: value for name, value in settings if name not in after}
+        return {**definition, "settings": before, "sparsities": None}
+
+    wanted = training(cell.definition())
+    for record in store.records():
+        if record["status"] == FINISHED and training(record["definition"]) == wanted:
+            return record, store.discovery(record["name"])
+    return None

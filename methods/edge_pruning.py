@@ -9,7 +9,7 @@ Cost: one masked forward and one backward pass of a batch per step, plus one ful
 run per prompt, kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -77,6 +77,7 @@ class EdgePruning:
     cut: Literal["sparsity", "threshold", "ranking"] = "sparsity"
     threshold: float = 0.005
     version: ClassVar[int] = 2
+    after_training: ClassVar[tuple[str, ...]] = ("cut", "threshold")
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "target_warmup_steps"):
@@ -115,7 +116,41 @@ class EdgePruning:
             if checkpoint is not None and checkpoint.due():
                 checkpoint.save(*training.state(step))
             training.step(step)
-        return training.ranking() if self.cut == "ranking" else training.circuit()
+        return self.finish(training.log_alphas(), model.graph)
+
+    @torch.no_grad()
+    def finish(self, log_alphas: Mapping[str, Tensor], graph: Graph) -> Circuit | EdgeScores:
+        """What a training that ended with these log-alphas gives; they are kept beside it.
+
+        Only here do the settings `after_training` matter: what another cell found with other ones
+        can be cut again from its `extra`. `log_alpha` is `[reader, writer]`; `node_log_alpha`,
+        `[writer]`, is there with node masks alone.
+        """
+        log_alpha, nodes = log_alphas["log_alpha"], log_alphas.get("node_log_alpha")
+        if self.cut == "ranking":
+            # Evaluation masks times their writers', none of them set to 0, as logarithms.
+            scale = EVALUATION_SLOPE / TEMPERATURE
+            scores = logsigmoid(scale * log_alpha)
+            if nodes is not None:
+                scores += logsigmoid(scale * nodes)
+            return EdgeScores(scores, graph, extra=log_alphas)
+        legal = graph.legal.to(log_alpha.device)
+        edge_sizes, node_sizes = tensor_sizes(graph)
+        kept = torch.zeros_like(legal)
+        kept[legal] = self._kept(log_alpha[legal], edge_sizes)
+        if nodes is not None:
+            kept &= self._kept(nodes, node_sizes)
+        return Circuit(kept, graph, extra=log_alphas)
+
+    def _kept(self, log_alpha: Float[Tensor, " edge"], sizes: Sequence[int]) -> Tensor:
+        """The masks made binary."""
+        soft = evaluation_masks(log_alpha, sizes)
+        if self.cut == "threshold":
+            return soft > self.threshold
+        n_kept = int(soft.sum().round())
+        kept = torch.zeros(len(soft), dtype=torch.bool, device=soft.device)
+        kept[torch.sort(soft, descending=True, stable=True).indices[:n_kept]] = True
+        return kept
 
 
 class Training:
@@ -235,28 +270,8 @@ class Training:
         """Which sample of the masks the prompts at these places of a batch run with."""
         return places * self._n_samples // self._batch_size
 
-    @torch.no_grad()
-    def circuit(self) -> Circuit:
-        """The masks made binary."""
-        edges, nodes = self._split(self._log_alpha)
-        edge_sizes, node_sizes = tensor_sizes(self._model.graph)
-        kept = torch.zeros_like(self._legal)
-        kept[self._legal] = self._kept(edges, edge_sizes)
-        if self._method.node_masks:
-            kept &= self._kept(nodes, node_sizes)
-        return Circuit(kept, self._model.graph, extra=self._log_alphas())
-
-    @torch.no_grad()
-    def ranking(self) -> EdgeScores:
-        """Every edge's evaluation mask times its writer's, none of them set to 0, as logarithms."""
-        log_alphas = self._log_alphas()
-        scale = EVALUATION_SLOPE / TEMPERATURE
-        scores = logsigmoid(scale * log_alphas["log_alpha"])
-        if self._method.node_masks:
-            scores += logsigmoid(scale * log_alphas["node_log_alpha"])
-        return EdgeScores(scores, self._model.graph, extra=log_alphas)
-
-    def _log_alphas(self) -> dict[str, Tensor]:
+    def log_alphas(self) -> dict[str, Tensor]:
+        """Of the edges, `[reader, writer]`, and, if they have masks, of the nodes, `[writer]`."""
         edges, nodes = self._split(self._log_alpha.detach())
         log_alpha = torch.zeros(self._legal.shape, device=edges.device)
         log_alpha[self._legal] = edges
@@ -264,15 +279,6 @@ class Training:
         if self._method.node_masks:
             found["node_log_alpha"] = nodes.clone()
         return found
-
-    def _kept(self, log_alpha: Float[Tensor, " edge"], sizes: Sequence[int]) -> Tensor:
-        soft = evaluation_masks(log_alpha, sizes)
-        if self._method.cut == "threshold":
-            return soft > self._method.threshold
-        n_kept = int(soft.sum().round())
-        kept = torch.zeros(len(soft), dtype=torch.bool, device=soft.device)
-        kept[torch.sort(soft, descending=True, stable=True).indices[:n_kept]] = True
-        return kept
 
     def _split(self, values: Tensor) -> tuple[Tensor, Tensor]:
         edges, nodes = values[..., : self._n_edges], values[..., self._n_edges :]

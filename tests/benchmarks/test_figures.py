@@ -93,6 +93,23 @@ def test_variants_are_marked_alike_where_panels_share_a_legend(
     assert handles[0][0].get_fillstyle() == "full"  # pyright: ignore[reportIndexIssue]
 
 
+def test_a_methods_rankings_are_drawn_beside_its_circuits(
+    tmp_path: Path, add_cell: Callable[..., Record]
+) -> None:
+    """Each ranking is a curve of its own, whatever the setting that moves circuits."""
+    for target in (0.9, 1.1):
+        settings = {"target_sparsity": target, "cut": "sparsity"}
+        add_cell("edge-pruning", settings, [int(60 * (2 - target))], [0.1], kind="circuit")
+        settings["cut"] = "ranking"
+        add_cell("edge-pruning", settings, SIZES, [0.0, target, target, target])
+    panels, _ = load_panels(tmp_path / "results")
+    (axes,) = faithfulness_figure(panels).axes
+    drawn = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    ranking = "Edge Pruning, cut=ranking, target_sparsity=0.9"
+    assert set(drawn) == {"full model", "Edge Pruning, cut=sparsity", ranking}
+    np.testing.assert_allclose(np.asarray(drawn[ranking].get_ydata(), dtype=float)[:3], 0.9)
+
+
 def test_no_legend_is_shared_where_one_look_would_mean_two_variants(
     tmp_path: Path, add_cell: Callable[..., Record]
 ) -> None:

@@ -22,7 +22,7 @@ from benchmarks.suite import load_suite, single_cell
 from edgewise import Circuit, EdgeScores, MaskedTransformer
 from edgewise.discovery import Unsupported
 from edgewise.evaluate import compare_with_truth, evaluate
-from methods import METHODS
+from methods import METHODS, edge_pruning
 from tasks import TASKS
 from tests.benchmarks.samples import SMALL_SUITE
 
@@ -181,6 +181,29 @@ def test_later_circuits_are_matched_without_running_the_rankings_again(
     circuits = [scores[0].circuit(edges) for edges in (7, 9)]
     expected = evaluate(model, task.test, circuits, metrics=task.metrics, ablation="zero")
     torch.testing.assert_close(prompts, expected)
+
+
+def test_a_training_is_cut_again_and_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"steps": 60, "warmup_steps": 10, "target_warmup_steps": 40, "target_sparsity": 0.6}
+
+    def cut(by: str, **others: Any) -> Cell:
+        return cell("edge-pruning", cut=by, **{**settings, **others})
+
+    run_small([cut("ranking")], tmp_path / "trained")
+    run_small([cut("threshold", threshold=1.0)], tmp_path / "cut")
+    monkeypatch.delattr(edge_pruning.Training, "step")
+    run_small([cut("ranking"), cut("sparsity")], tmp_path / "cut")
+    records = Store(tmp_path / "cut").records()
+    ranking, largest, above = sorted(records, key=lambda one: one["definition"]["settings"]["cut"])
+    assert [ranking["trained_in"], largest["trained_in"]] == [above["name"]] * 2
+    assert {record["seconds"] for record in records} == {above["seconds"]}
+    assert largest["rows"][0]["edges"] != above["rows"][0]["edges"]
+    (trained,) = steady(tmp_path / "trained").values()
+    cut_again = steady(tmp_path / "cut")[ranking["name"]]
+    assert cut_again == {**trained, "trained_in": above["name"]}
+    assert FAILED in run_small([cut("ranking", steps=61)], tmp_path / "cut").values()
 
 
 def test_a_failing_cell_is_recorded_stops_no_other_and_is_run_again(

@@ -12,25 +12,27 @@ from torch import Tensor
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.graph import Graph
 from edgewise.transformer import MaskedTransformer
-from methods.edge_pruning import EdgePruning, Training, evaluation_masks, tensor_sizes
+from methods.edge_pruning import EdgePruning, evaluation_masks, tensor_sizes
 from tests.methods import toys
 
 SPARSITY = EdgePruning(cut="sparsity")
 THRESHOLD = EdgePruning(cut="threshold", threshold=0.4)
 
 
-def ended(log_alpha: Tensor, nodes: Tensor, settings: EdgePruning) -> Training:
-    """A training that ended with these log-alphas."""
-    generator = torch.Generator().manual_seed(0)
-    training = Training(settings, toys.gpt2(torch.float32), toys.task(), generator)
-    tensors, _ = training.state(0)
-    training.restore({**tensors, "log_alpha": torch.cat([log_alpha, nodes])}, {"step": 0})
-    return training
+def finish(log_alpha: Tensor, nodes: Tensor | None, settings: EdgePruning) -> Circuit | EdgeScores:
+    """What a training that ended with these log-alphas gives."""
+    graph = toys.gpt2().graph
+    log_alphas = {"log_alpha": on_edges(graph, log_alpha)}
+    if nodes is not None:
+        log_alphas["node_log_alpha"] = nodes
+    return settings.finish(log_alphas, graph)
 
 
 def cut(log_alpha: Tensor, nodes: Tensor, settings: EdgePruning) -> Circuit:
     """Its circuit."""
-    return ended(log_alpha, nodes, settings).circuit()
+    circuit = finish(log_alpha, nodes, settings)
+    assert isinstance(circuit, Circuit)
+    return circuit
 
 
 def expected_zeros(log_alpha: Tensor) -> int:
@@ -150,7 +152,8 @@ def test_it_ranks_edges_by_their_masks_times_their_writers(node_masks: bool) -> 
     graph = toys.gpt2().graph
     log_alpha, nodes = torch.randn(graph.n_edges) * 4, torch.randn(len(graph.writers)) * 4
     settings = EdgePruning(cut="ranking", node_masks=node_masks)
-    scores = ended(log_alpha, nodes if node_masks else nodes[:0], settings).ranking()
+    scores = finish(log_alpha, nodes if node_masks else None, settings)
+    assert isinstance(scores, EdgeScores)
     soft = 1 / (1 + torch.exp(-1.2 * on_edges(graph, log_alpha).double()))
     if node_masks:
         soft = soft / (1 + torch.exp(-1.2 * nodes.double()))

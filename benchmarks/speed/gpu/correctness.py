@@ -233,8 +233,14 @@ def _resumed(case: Case) -> Row:
         saved: Any = checkpoint.load()
     resumed = _training(case.model)
     found = _trained(resumed, range(resumed.restore(*saved), steps))
-    masks = [one.circuit().mask.double() for one in (resumed, undisturbed)]
+    masks = [_cut(one, case.model.graph) for one in (resumed, undisturbed)]
     return _held([*found, masks[0]], [*expected, masks[1]], 0)
+
+
+def _cut(training: Training, graph: Graph) -> Tensor:
+    circuit = TRAINING.finish(training.log_alphas(), graph)
+    assert isinstance(circuit, Circuit)
+    return circuit.mask.double()
 
 
 def _divergences(model: MaskedTransformer) -> list[Tensor]:
