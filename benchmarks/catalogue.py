@@ -9,7 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from benchmarks.suite import SUITES, suite_names
+from benchmarks.grid.suite import SUITES, suite_names
 from methods import METHODS
 from tasks import PREFIX, TASKS, CustomTask
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from benchmarks.run import Outcome
+    from benchmarks.run.runner import Outcome
 
 # An epilog keeps its line breaks after \b.
 _EXAMPLE = "\b\nExample:\n  "
@@ -125,10 +125,10 @@ def run(
     Finished cells are skipped and a killed run goes on where it stopped, so the same command can be
     given again at any time.
     """
-    from benchmarks.backends import ray_cluster
-    from benchmarks.environment import device_of
-    from benchmarks.run import SKIPPED, Options, run
-    from benchmarks.suite import load_suite
+    from benchmarks.grid.suite import load_suite
+    from benchmarks.run.backends import ray_cluster
+    from benchmarks.run.environment import device_of
+    from benchmarks.run.runner import SKIPPED, Options, run
     from edgewise.parallel import process_group, rank
 
     loaded = load_suite(suite, only=only)
@@ -186,12 +186,12 @@ def discover(
     cuda_graphs: bool,
 ) -> None:
     """Run one cell, its settings as in a suite, and print what it found."""
-    from benchmarks.environment import device_of
-    from benchmarks.run import Options, run
-    from benchmarks.settings import parse_assignments
+    from benchmarks.grid.settings import parse_assignments
+    from benchmarks.grid.suite import single_cell
+    from benchmarks.report.tables import show_record
+    from benchmarks.run.environment import device_of
+    from benchmarks.run.runner import Options, run
     from benchmarks.store import Store
-    from benchmarks.suite import single_cell
-    from benchmarks.tables import show_record
     from edgewise.parallel import process_group, rank
 
     cell = single_cell(method, task, model=model, seed=seed, given=parse_assignments(assignments))
@@ -218,8 +218,8 @@ def report(results: Path) -> None:
     Of timings, a file that `pytest --benchmark --benchmark-json FILE.json` wrote, they are written
     beside it.
     """
-    from benchmarks.report import report
-    from benchmarks.timings import report_timings
+    from benchmarks.report.report import report
+    from benchmarks.speed.timings import report_timings
 
     is_timings = results.suffix == ".json"
     main_tables, written = report_timings(results) if is_timings else report(results)
@@ -240,7 +240,7 @@ def draw(circuit: Path, out: Path | None, edges: int | None, truth: Path | None)
 
     Circuits of compiled programs are compared with the true one; --truth names another.
     """
-    from benchmarks.draw import draw
+    from benchmarks.drawing.draw import draw
 
     for path in draw(circuit, out=out, n_edges=edges, truth=truth):
         click.echo(f"wrote {path}")
@@ -257,9 +257,9 @@ def check(folder: Path | None, only: str | None, record: bool) -> None:
     With DIR, compare the reference cells of that results folder instead. Every difference is a
     line; the exit code is then 1.
     """
-    from benchmarks import check
-    from benchmarks.record import record_reference
-    from benchmarks.suite import load_suite
+    from benchmarks.check import check
+    from benchmarks.check.recording import record_reference
+    from benchmarks.grid.suite import load_suite
 
     cells = load_suite(check.SUITE, only=only).cells
     if record:

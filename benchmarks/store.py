@@ -154,6 +154,17 @@ class Store:
         _write_json(self.matched / f"{name}.json", record)
 
 
+def draws_of(discovery: Discovery) -> Sequence[EdgeScores]:
+    """The rankings of a discovery that gave scores."""
+    assert not isinstance(discovery, Circuit)
+    return [discovery] if isinstance(discovery, EdgeScores) else discovery
+
+
+def first_of(discovery: Discovery) -> Circuit | EdgeScores:
+    """The circuit, the ranking, or the first of several."""
+    return discovery if isinstance(discovery, Circuit) else draws_of(discovery)[0]
+
+
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill a temporary file in the same folder, force it to disk, then rename it."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")

@@ -2,8 +2,9 @@
 
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.graph import Graph
+from edgewise.method import Method
 from edgewise.prompts import PromptPairs
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 
-__all__ = ["Circuit", "EdgeScores", "Graph", "MaskedTransformer", "PromptPairs", "Task"]
+__all__ = ["Circuit", "EdgeScores", "Graph", "MaskedTransformer", "Method", "PromptPairs", "Task"]

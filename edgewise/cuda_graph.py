@@ -15,8 +15,8 @@ from torch import Tensor
 
 from edgewise import parallel
 from edgewise.architectures.spread import Spread
+from edgewise.batches import Batch
 from edgewise.prompts import PromptPairs
-from edgewise.reference import Batch
 from edgewise.schedule import schedule_after
 from edgewise.transformer import MaskedTransformer
 from edgewise.writers import WriterBuffer

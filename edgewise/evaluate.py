@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from edgewise.batches import Batches
 from edgewise.circuit import Circuit
 from edgewise.graph import Ablation
 from edgewise.metrics import Metric
 from edgewise.progress import track
 from edgewise.prompts import PromptPairs
-from edgewise.reference import Reference
 from edgewise.transformer import MaskedTransformer
 from edgewise.writers import WriterBuffer
 
@@ -46,11 +46,11 @@ def evaluate(
                 f"{model.graph.convention}"
             )
     masks = torch.stack([circuit.mask for circuit in circuits])
-    reference = Reference(model, pairs, ablation, budget_bytes=0, mean_over=mean_over)
+    batches = Batches(model, pairs, ablation, budget_bytes=0, mean_over=mean_over)
     values = {name: torch.empty(len(circuits), len(pairs)) for name in metrics}
-    for index in track(reference.batches(), "evaluating"):
-        batch = reference.batch(index)
-        at_once = max(1, reference.batch_tokens // batch.pairs.clean.numel())
+    for index in track(batches.indices(), "evaluating"):
+        batch = batches.batch(index)
+        at_once = max(1, batches.batch_tokens // batch.pairs.clean.numel())
         buffer: WriterBuffer | None = None
         for circuit in torch.arange(len(masks)).split(at_once):
             some = masks[circuit]

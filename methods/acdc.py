@@ -20,12 +20,13 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from edgewise import parallel
+from edgewise.batches import Batch, Batches
 from edgewise.circuit import Circuit
 from edgewise.cuda_graph import Memory, RecordedRow, can_record
 from edgewise.discovery import Checkpoint
 from edgewise.graph import Graph
+from edgewise.method import Family, Method
 from edgewise.progress import track
-from edgewise.reference import Batch, Reference
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 from edgewise.writers import WriterBuffer
@@ -41,7 +42,7 @@ AT_ONCE, PER_MORE = 4, 4
 
 
 @dataclass(frozen=True)
-class ACDC:
+class ACDC(Method):
     """Settings of the search.
 
     `reader_order` orders the readers within a block (reverse: v, k, q, each with heads descending)
@@ -56,7 +57,11 @@ class ACDC:
     parent_order: Order = "reverse"
     objective: Literal["training", "attribution"] = "training"
     buffer_bytes: int = 8 * 2**30
+    name: ClassVar[str] = "acdc"
+    label: ClassVar[str] = "ACDC"
+    family: ClassVar[Family] = "search"
     version: ClassVar[int] = 1
+    sweeps: ClassVar[str | None] = "threshold"
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.threshold) and self.threshold > 0):
@@ -163,15 +168,15 @@ class _Objective:
         )
         self._n_pairs = len(task.train)
         mine = parallel.share(task.train)
-        self._reference = Reference(model, mine, task.ablation, mean_over=task.train)
-        self._index = self._reference.batches()
+        self._batches = Batches(model, mine, task.ablation, mean_over=task.train)
+        self._index = self._batches.indices()
         per_token = len(model.graph.writers) * model.architecture.d_model * model.dtype.itemsize
-        own_tokens = mine.clean[:, len(self._reference.prefix) :].numel()
+        own_tokens = mine.clean[:, len(self._batches.prefix) :].numel()
         # Ranks add up their losses mask by mask, so all must take as many masks at once.
         n_tokens = int(parallel.largest(torch.tensor(own_tokens)))
         # Outputs per mask, and their ablated values.
         room = method.buffer_bytes // (per_token * n_tokens) - 1
-        self.at_once = max(1, min(room, AT_ONCE, self._reference.batch_tokens // n_tokens))
+        self.at_once = max(1, min(room, AT_ONCE, self._batches.batch_tokens // n_tokens))
         self._kept: list[tuple[Batch, WriterBuffer]] | None = None
         if room >= 1:
             self._kept = [self._prepare(index) for index in self._index]
@@ -212,6 +217,6 @@ class _Objective:
         return (parallel.total(total) / self._n_pairs).tolist()
 
     def _prepare(self, index: Tensor) -> tuple[Batch, WriterBuffer]:
-        batch = self._reference.batch(index)
+        batch = self._batches.batch(index)
         given = batch.tokens, batch.ablated
         return batch, self._model.buffer(*given, n_masks=self.at_once, prefix=batch.prefix)

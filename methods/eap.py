@@ -13,10 +13,11 @@ import torch
 from torch import Generator
 
 from edgewise import parallel
+from edgewise.batches import Batches
 from edgewise.circuit import EdgeScores
 from edgewise.discovery import Checkpoint
+from edgewise.method import Family, Method
 from edgewise.progress import track
-from edgewise.reference import Reference
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 
@@ -24,7 +25,7 @@ Selection = Literal["top-absolute", "top-signed", "greedy-absolute", "greedy-sig
 
 
 @dataclass(frozen=True)
-class EAP:
+class EAP(Method):
     """`selection`: the highest scores, or grown greedily from `out`; by size or with their sign.
 
     The paper keeps the largest absolute scores. The loss is the task's attribution loss: the KL's
@@ -32,6 +33,9 @@ class EAP:
     """
 
     selection: Selection = "top-absolute"
+    name: ClassVar[str] = "eap"
+    label: ClassVar[str] = "EAP"
+    family: ClassVar[Family] = "attribution"
     version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
@@ -50,10 +54,10 @@ class EAP:
     ) -> EdgeScores:
         """Signed scores are kept beside the ranking as `signed`."""
         mine = parallel.share(task.train)
-        reference = Reference(model, mine, task.ablation, budget_bytes=0, mean_over=task.train)
+        batches = Batches(model, mine, task.ablation, budget_bytes=0, mean_over=task.train)
         total = torch.zeros(model.graph.legal.shape, dtype=torch.float64, device=model.device)
-        for index in track(reference.batches(), "eap"):
-            batch = reference.batch(index)
+        for index in track(batches.indices(), "eap"):
+            batch = batches.batch(index)
             mask = torch.ones(total.shape, dtype=model.dtype, device=model.device).requires_grad_()
             logits = model(batch.tokens, mask, batch.ablated, batch.targets, batch.prefix)
             loss = task.attribution_loss(logits, batch.full_logits, batch.pairs).sum()

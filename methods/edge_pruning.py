@@ -19,12 +19,13 @@ from torch import Generator, Tensor
 from torch.nn.functional import logsigmoid
 
 from edgewise import parallel
+from edgewise.batches import Batches
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.cuda_graph import RecordedStep, can_record
 from edgewise.discovery import Checkpoint
 from edgewise.graph import Graph
+from edgewise.method import Family, Method
 from edgewise.progress import track
-from edgewise.reference import Reference
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 
@@ -35,7 +36,7 @@ MAX_GRADIENT_NORM = 1.0
 
 
 @dataclass(frozen=True)
-class EdgePruning:
+class EdgePruning(Method):
     """The paper's settings for GPT-2 small on IOI.
 
     A `target_sparsity` above 1 cannot be reached, so the pressure never relents. `node_masks`
@@ -76,7 +77,11 @@ class EdgePruning:
     node_target: float = 0.72
     cut: Literal["sparsity", "threshold", "ranking"] = "sparsity"
     threshold: float = 0.005
+    name: ClassVar[str] = "edge-pruning"
+    label: ClassVar[str] = "Edge Pruning"
+    family: ClassVar[Family] = "masks"
     version: ClassVar[int] = 2
+    sweeps: ClassVar[str | None] = "target_sparsity"
     after_training: ClassVar[tuple[str, ...]] = ("cut", "threshold")
 
     def __post_init__(self) -> None:
@@ -119,28 +124,27 @@ class EdgePruning:
         return self.finish(training.log_alphas(), model.graph)
 
     @torch.no_grad()
-    def finish(self, log_alphas: Mapping[str, Tensor], graph: Graph) -> Circuit | EdgeScores:
-        """What a training that ended with these log-alphas gives; they are kept beside it.
+    def finish(self, trained: Mapping[str, Tensor], graph: Graph) -> Circuit | EdgeScores:
+        """What a training that ended with these log-alphas gives; they are kept as its `extra`.
 
-        Only here do the settings `after_training` matter: what another cell found with other ones
-        can be cut again from its `extra`. `log_alpha` is `[reader, writer]`; `node_log_alpha`,
-        `[writer]`, is there with node masks alone.
+        `log_alpha` is `[reader, writer]`; `node_log_alpha`, `[writer]`, is there with node masks
+        alone.
         """
-        log_alpha, nodes = log_alphas["log_alpha"], log_alphas.get("node_log_alpha")
+        log_alpha, nodes = trained["log_alpha"], trained.get("node_log_alpha")
         if self.cut == "ranking":
             # Evaluation masks times their writers', none of them set to 0, as logarithms.
             scale = EVALUATION_SLOPE / TEMPERATURE
             scores = logsigmoid(scale * log_alpha)
             if nodes is not None:
                 scores += logsigmoid(scale * nodes)
-            return EdgeScores(scores, graph, extra=log_alphas)
+            return EdgeScores(scores, graph, extra=trained)
         legal = graph.legal.to(log_alpha.device)
         edge_sizes, node_sizes = tensor_sizes(graph)
         kept = torch.zeros_like(legal)
         kept[legal] = self._kept(log_alpha[legal], edge_sizes)
         if nodes is not None:
             kept &= self._kept(nodes, node_sizes)
-        return Circuit(kept, graph, extra=log_alphas)
+        return Circuit(kept, graph, extra=trained)
 
     def _kept(self, log_alpha: Float[Tensor, " edge"], sizes: Sequence[int]) -> Tensor:
         """The masks made binary."""
@@ -163,7 +167,7 @@ class Training:
         self._generator = generator
         self._batch_size = min(method.batch_size, len(task.train))
         self._n_samples = min(method.noise_samples, self._batch_size)
-        self._reference = Reference(model, task.train, task.ablation)
+        self._batches = Batches(model, task.train, task.ablation)
         self._legal = model.graph.legal.to(model.device)
         self._edge_index = self._legal.flatten().nonzero().flatten()
         self._n_edges, self._n_writers = model.graph.n_edges, len(model.graph.writers)
@@ -174,7 +178,7 @@ class Training:
         n_targets = 2 if method.node_loss else 1
         self._targets = torch.zeros(n_targets, device=model.device)
         self._multipliers = torch.zeros(2 * n_targets, device=model.device, requires_grad=True)
-        self._is_recorded = _is_recordable(self._reference)
+        self._is_recorded = _is_recordable(self._batches)
         self._rates = [method.learning_rate, method.lagrangian_learning_rate]
         parameters = self._log_alpha, self._multipliers
         self._optimiser = torch.optim.AdamW(
@@ -257,8 +261,8 @@ class Training:
         total = torch.zeros_like(masks)
         paired = len(masks) > 1
         mine = parallel.share(torch.arange(len(drawn), device=drawn.device))
-        for places in mine.split(self._reference.n_prompts_at_once):
-            batch = self._reference.batch(drawn[places])
+        for places in mine.split(self._batches.n_prompts_at_once):
+            batch = self._batches.batch(drawn[places])
             mask = masks[self._samples_of(places)] if paired else masks[0]
             given = batch.tokens, mask, batch.ablated, batch.targets, batch.prefix
             logits = self._model(*given, paired=paired)
@@ -320,14 +324,14 @@ class Training:
         return torch.tensor(rate, device=self._model.device) if self._is_recorded else rate
 
 
-def _is_recordable(reference: Reference) -> bool:
+def _is_recordable(batches: Batches) -> bool:
     """Whether a step is the same kernels on the same shapes, whatever it draws."""
-    model = reference.model
+    model = batches.model
     return (
         can_record(model)
         and not model.recompute
-        and reference.n_kept == len(reference.pairs)
-        and reference.pairs.targets.shape[1] == 1
+        and batches.n_kept == len(batches.pairs)
+        and batches.pairs.targets.shape[1] == 1
     )
 
 

@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 from edgewise.circuit import EdgeScores
 from edgewise.discovery import Checkpoint
 from edgewise.graph import Graph
+from edgewise.method import Family, Method
 from edgewise.progress import track
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
@@ -24,10 +25,13 @@ PATHS_AT_ONCE, MOST_PATHS = 50_000, 1_000_000
 
 
 @dataclass(frozen=True)
-class Random:
+class Random(Method):
     """`draws` independent rankings, from which a band is drawn."""
 
     draws: int = 20
+    name: ClassVar[str] = "random"
+    label: ClassVar[str] = "Random"
+    family: ClassVar[Family] = "baseline"
     version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:

@@ -25,8 +25,8 @@ from transformers import PreTrainedTokenizerBase
 from edgewise.prompts import PromptPairs
 from edgewise.task import Sizes, Task
 from edgewise.transformer import MaskedTransformer
-from tasks.next_token import Example, next_token_task, stacked
-from tasks.text import counts, encode, tokenizer_name
+from tasks.shared.next_token import Example, next_token_task, stacked
+from tasks.shared.text import counts, encode, tokenizer_name
 
 MAX_LITERALS, MAX_DEPTH, MAX_NOTS = 6, 3, 2
 SHARES = {"train": 0.5, "validation": 0.1, "test": 0.4}

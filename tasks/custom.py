@@ -27,8 +27,8 @@ from transformers import PreTrainedTokenizerBase
 
 from edgewise.task import Sizes, Task
 from edgewise.transformer import MaskedTransformer
-from tasks.next_token import Example, next_token_task, stacked
-from tasks.text import encode
+from tasks.shared.next_token import Example, next_token_task, stacked
+from tasks.shared.text import encode
 
 PREFIX = "custom:"
 SPLITS = ("train", "validation", "test")

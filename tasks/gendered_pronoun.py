@@ -20,9 +20,9 @@ from transformers import PreTrainedTokenizerBase
 from edgewise.prompts import PromptPairs
 from edgewise.task import Sizes, Task
 from edgewise.transformer import MaskedTransformer
-from tasks.gendered_pronoun_words import BOYS, GIRLS, HELD_OUT_SENTENCES, QUALITIES, SENTENCES
-from tasks.next_token import next_token_task
-from tasks.text import Vocabulary, counts, draw, fill, tokenise_answered
+from tasks.shared.next_token import next_token_task
+from tasks.shared.text import Vocabulary, counts, draw, fill, tokenise_answered
+from tasks.words.gendered_pronoun import BOYS, GIRLS, HELD_OUT_SENTENCES, QUALITIES, SENTENCES
 
 ANSWER = " {pronoun}"
 PRONOUNS = {"she": GIRLS, "he": BOYS}

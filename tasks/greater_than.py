@@ -27,8 +27,7 @@ from transformers import PreTrainedTokenizerBase
 from edgewise.prompts import PromptPairs
 from edgewise.task import Sizes, Task
 from edgewise.transformer import MaskedTransformer
-from tasks.greater_than_words import NOUNS, SENTENCES
-from tasks.text import (
+from tasks.shared.text import (
     Vocabulary,
     counts,
     draw,
@@ -37,7 +36,8 @@ from tasks.text import (
     tokenise_answered,
     tokenizer_name,
 )
-from tasks.years import Years
+from tasks.shared.years import Years
+from tasks.words.greater_than import NOUNS, SENTENCES
 
 CENTURIES = tuple(map(str, range(10, 22)))
 DIGITS = tuple(f"{year:02}" for year in range(100))

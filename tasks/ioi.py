@@ -22,9 +22,9 @@ from transformers import PreTrainedTokenizerBase
 from edgewise.prompts import PromptPairs
 from edgewise.task import Sizes, Task
 from edgewise.transformer import MaskedTransformer
-from tasks.ioi_words import HELD_OUT_SENTENCES, NAMES, OBJECTS, PLACES, SENTENCES
-from tasks.next_token import next_token_task
-from tasks.text import Vocabulary, counts, draw, fill, tokenise_answered
+from tasks.shared.next_token import next_token_task
+from tasks.shared.text import Vocabulary, counts, draw, fill, tokenise_answered
+from tasks.words.ioi import HELD_OUT_SENTENCES, NAMES, OBJECTS, PLACES, SENTENCES
 
 ORDERS = {"ABBA": (0, 1, 1, 0), "BABA": (1, 0, 1, 0)}
 """Who stands in each name slot; 0: the indirect object, 1: the subject."""

@@ -18,6 +18,16 @@ MAY_IMPORT = {
     "benchmarks": {"edgewise", "methods", "tasks", "benchmarks"},
     "tests": {"edgewise", "methods", "tasks", "benchmarks", "tests"},
 }
+ROOMS = {
+    "store": {"store"},
+    "grid": {"grid", "store"},
+    "run": {"grid", "run", "store"},
+    "drawing": {"drawing", "store"},
+    "report": {"drawing", "grid", "report", "store"},
+    "check": {"check", "grid", "run", "store"},
+    "speed": {"drawing", "grid", "report", "run", "speed", "store"},
+}
+"""The rooms of benchmarks/, and which of them each may import from; the command line from all."""
 FILES = sorted(
     file.relative_to(ROOT) for package in MAY_IMPORT for file in ROOT.glob(f"{package}/**/*.py")
 )
@@ -42,6 +52,17 @@ def imported_modules(file: Path) -> Iterator[str]:
 def test_imports_go_one_way(file: Path) -> None:
     allowed = MAY_IMPORT[file.parts[0]]
     assert {name.partition(".")[0] for name in imported_modules(file)} <= allowed
+
+
+@pytest.mark.parametrize(
+    "file",
+    [file for file in FILES if file.parts[0] == "benchmarks" and len(file.parts) > 2],
+    ids=str,
+)
+def test_imports_between_the_rooms_go_one_way(file: Path) -> None:
+    names = [name.split(".") for name in imported_modules(file)]
+    rooms = {parts[1] for parts in names if parts[0] == "benchmarks" and len(parts) > 1}
+    assert rooms <= ROOMS[file.parts[1]]
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from edgewise.batches import mean_activations
 from edgewise.circuit import Circuit
 from edgewise.evaluate import compare_with_truth, evaluate
 from edgewise.graph import Ablation, Graph
 from edgewise.metrics import ACCURACY, EXACT_MATCH, KL, LOGIT_DIFFERENCE
 from edgewise.prompts import PromptPairs
-from edgewise.reference import mean_activations
 from edgewise.transformer import MaskedTransformer
 from tests.edgewise.conftest import Case
 from tests.models import ABLATIONS, circuits_of, gpt2, random_masks, random_pairs
@@ -51,7 +51,7 @@ def one_at_a_time(
 def test_every_value_is_that_of_one_circuit_on_one_prompt(
     case: Case, ablation: Any, batch_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgewise.reference.BATCH_TOKENS", batch_tokens)
+    monkeypatch.setattr("edgewise.batches.BATCH_TOKENS", batch_tokens)
     graph, pairs = case.model.graph, random_pairs(LENGTHS)
     circuits = circuits_of(random_masks(graph, 3, density=0.6), graph)
     values = evaluate(case.model, pairs, circuits, metrics=METRICS, ablation=ablation)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgewise.reference import Reference
+from edgewise.batches import Batches
 from edgewise.transformer import MaskedTransformer
 from tests.edgewise.conftest import Case
 from tests.models import (
@@ -107,10 +107,10 @@ def test_the_gradient_of_a_batch_is_the_sum_over_its_prompts(case: Case) -> None
 def test_pads_do_not_touch_the_gradient(case: Case, ablation: Any, budget_bytes: int) -> None:
     pairs = random_pairs([4, 7, 5])
     mask = random_soft_masks(case.model.graph, 1)[0].requires_grad_()
-    reference = Reference(case.model, pairs, ablation, budget_bytes=budget_bytes)
+    batches = Batches(case.model, pairs, ablation, budget_bytes=budget_bytes)
 
     def squares(index: list[int]) -> Tensor:
-        batch = reference.batch(torch.tensor(index))
+        batch = batches.batch(torch.tensor(index))
         logits = case.model(batch.pairs.clean, mask, batch.ablated, batch.pairs.targets)
         return torch.autograd.grad(logits.square().sum(), mask)[0]
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from edgewise.batches import Batches
 from edgewise.circuit import Circuit
 from edgewise.evaluate import evaluate
 from edgewise.metrics import KL, LOGIT_DIFFERENCE
 from edgewise.prefix import NO_PREFIX
 from edgewise.prompts import PromptPairs
-from edgewise.reference import Reference
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 from methods.acdc import ACDC
@@ -66,7 +66,7 @@ def few_shot(lengths: list[int] = LENGTHS, start: int = START) -> PromptPairs:
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Call it, and from then on no prefix is run apart."""
-    return lambda: monkeypatch.setattr("edgewise.reference.MIN_PREFIX", 10**6)
+    return lambda: monkeypatch.setattr("edgewise.batches.MIN_PREFIX", 10**6)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -143,10 +143,10 @@ def test_a_batch_gives_the_same_logits_and_gradients(
     found: list[list[Tensor]] = []
     for begin in (lambda: None, without):
         begin()
-        reference = Reference(case.model, pairs, ablation, budget_bytes=budget_bytes)
+        batches = Batches(case.model, pairs, ablation, budget_bytes=budget_bytes)
         expects_prefix = begin is not without and ablation == "interchange"
-        assert len(reference.prefix) == (START if expects_prefix else 0)
-        batch = reference.batch(torch.tensor([1, 3, 0]))
+        assert len(batches.prefix) == (START if expects_prefix else 0)
+        batch = batches.batch(torch.tensor([1, 3, 0]))
         assert batch.pairs.clean.shape == (3, START + WIDTH)
         logits = case.model(batch.tokens, mask, batch.ablated, batch.targets, batch.prefix)
         gradient = torch.autograd.grad(logits.square().sum(), mask)[0]
@@ -157,8 +157,8 @@ def test_a_batch_gives_the_same_logits_and_gradients(
 
 def test_a_short_common_start_is_run_with_the_prompts() -> None:
     model = MaskedTransformer(gpt2())
-    assert Reference(model, few_shot(start=7), "interchange").prefix is NO_PREFIX
-    assert len(Reference(model, few_shot(start=8), "interchange").prefix) == 8
+    assert Batches(model, few_shot(start=7), "interchange").prefix is NO_PREFIX
+    assert len(Batches(model, few_shot(start=8), "interchange").prefix) == 8
 
 
 def results(model: MaskedTransformer, task: Task) -> dict[str, Tensor]:
@@ -208,7 +208,7 @@ def test_a_prefix_of_a_model_that_is_not_causal_is_an_error() -> None:
     with pytest.raises(ValueError, match="a prefix of 3 tokens for both ways; expected"):
         model.prefix(random_tokens(1, 3)[0])
     pairs = few_shot([5, 5])
-    assert Reference(model, pairs, "interchange").prefix is NO_PREFIX
+    assert Batches(model, pairs, "interchange").prefix is NO_PREFIX
 
 
 def test_an_empty_prefix_is_an_error() -> None:

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from edgewise import reference
+from edgewise import batches
+from edgewise.batches import mean_activations
 from edgewise.circuit import Circuit
 from edgewise.discovery import Checkpoint, Meter
 from edgewise.graph import Ablation, Graph
 from edgewise.metrics import kl_divergence
 from edgewise.prompts import PromptPairs
-from edgewise.reference import mean_activations
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 from methods import acdc
@@ -204,7 +204,7 @@ def test_fewer_are_tested_at_once_where_prompts_are_many(monkeypatch: pytest.Mon
     monkeypatch.setattr(acdc, "PER_MORE", 1)
     n_tokens = toys.task().train.clean.numel()
     for masks in (1, 2, 3):
-        monkeypatch.setattr(reference, "BATCH_TOKENS", masks * n_tokens)
+        monkeypatch.setattr(batches, "BATCH_TOKENS", masks * n_tokens)
         assert max(passes(monkeypatch, threshold=1e9)) == masks
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from edgewise.batches import mean_activations
 from edgewise.graph import Ablation
 from edgewise.prompts import PromptPairs
-from edgewise.reference import mean_activations
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 from methods.eap import EAP, Selection

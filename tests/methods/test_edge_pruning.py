@@ -328,7 +328,7 @@ def test_the_gradient_of_a_batch_in_slices_is_that_of_the_whole(
     per_prompt = position * len(model.graph.writers) * model.architecture.d_model * 4
     model.batch_bytes = prompts_at_once * per_prompt
     sliced = Training(settings, model, task, torch.Generator().manual_seed(0))
-    assert sliced._reference.n_prompts_at_once == prompts_at_once
+    assert sliced._batches.n_prompts_at_once == prompts_at_once
     torch.testing.assert_close(
         sliced._gradient(masks, torch.arange(7)), whole, rtol=1e-6, atol=1e-6
     )

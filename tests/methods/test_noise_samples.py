@@ -36,7 +36,7 @@ def test_a_step_is_that_of_a_loss_written_prompt_by_prompt(
     monkeypatch.setattr("methods.edge_pruning.MAX_GRADIENT_NORM", 1e9)
     settings = dataclasses.replace(SETTINGS, noise_samples=noise_samples)
     run = training(settings)
-    model, reference = run._model, run._reference
+    model, batches = run._model, run._batches
     n_edges = model.graph.n_edges
     start, _ = run.state(1000)
     log_alpha = torch.linspace(-2, 2, len(start["log_alpha"]))
@@ -58,7 +58,7 @@ def test_a_step_is_that_of_a_loss_written_prompt_by_prompt(
         )
         mask = torch.zeros(model.graph.legal.shape)
         mask[model.graph.legal] = edges
-        one = reference.batch(prompt[None])
+        one = batches.batch(prompt[None])
         logits = model(one.tokens, mask * nodes, one.ablated, one.targets, one.prefix)
         loss = loss + kl_divergence(logits, one.full_logits, one.pairs).sum() / N_PROMPTS
     mean = torch.stack(sampled).mean(0)

@@ -20,7 +20,7 @@ from tasks.boolean import (
     questions,
     shapes,
 )
-from tasks.text import encode
+from tasks.shared.text import encode
 
 FAMILIES = [BOOLEAN_INSTRUCTION, BOOLEAN_FEW_SHOT]
 SPLITS = ("train", "validation", "test")

@@ -14,8 +14,8 @@ from edgewise.metrics import kl_divergence, negative_logit_difference
 from edgewise.task import Sizes, Task
 from tasks import gendered_pronoun
 from tasks.gendered_pronoun import GENDERED_PRONOUN, read_vocabulary
-from tasks.gendered_pronoun_words import BOYS, GIRLS, HELD_OUT_SENTENCES, QUALITIES, SENTENCES
-from tasks.text import encode
+from tasks.shared.text import encode
+from tasks.words.gendered_pronoun import BOYS, GIRLS, HELD_OUT_SENTENCES, QUALITIES, SENTENCES
 from tests.tasks.test_ioi import distinct, prompts, splits, texts, unpadded, words
 from tests.tasks.toys import WORD, word_tokenizer
 

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from edgewise.task import Sizes, Task
 from tasks import TASKS, gendered_pronoun, greater_than, ioi
-from tasks.text import encode
+from tasks.shared.text import encode
 from tests.tasks.test_ioi import distinct, splits, texts, unpadded
 
 NAMES = ["ioi", "ioi-t1", "greater-than", "greater-than-01", "gendered-pronoun"]

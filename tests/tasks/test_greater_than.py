@@ -14,9 +14,9 @@ from transformers import PreTrainedTokenizerFast as FastTokenizer
 from edgewise.task import Sizes, Task
 from tasks import greater_than
 from tasks.greater_than import CENTURIES, DIGITS, GREATER_THAN, GREATER_THAN_01, GreaterThan
-from tasks.greater_than_words import NOUNS, SENTENCES
-from tasks.text import encode
-from tasks.years import Years
+from tasks.shared.text import encode
+from tasks.shared.years import Years
+from tasks.words.greater_than import NOUNS, SENTENCES
 from tests.tasks.test_ioi import distinct, prompts, splits, texts, unpadded
 from tests.tasks.toys import word_tokenizer
 

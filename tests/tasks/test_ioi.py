@@ -14,8 +14,8 @@ from edgewise.metrics import kl_divergence, negative_logit_difference
 from edgewise.prompts import PromptPairs
 from edgewise.task import Sizes, Task
 from tasks.ioi import IOI, IOI_T1, ORDERS, IndirectObject, Template
-from tasks.ioi_words import HELD_OUT_SENTENCES, NAMES, OBJECTS, PLACES, SENTENCES
-from tasks.text import encode, tokenise
+from tasks.shared.text import encode, tokenise
+from tasks.words.ioi import HELD_OUT_SENTENCES, NAMES, OBJECTS, PLACES, SENTENCES
 
 TASKS = [IOI_T1, IOI]
 TEMPLATES = (*IOI.templates, *IOI.held_out)

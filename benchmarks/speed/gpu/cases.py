@@ -8,7 +8,7 @@ import torch
 from torch import Generator
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from benchmarks.random_models import SPREAD
+from benchmarks.speed.random_models import SPREAD
 from edgewise.transformer import MaskedTransformer
 
 Config = dict[str, Any]

@@ -16,10 +16,10 @@ from torch.nn.functional import rms_norm
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from benchmarks.random_models import random_task
 from benchmarks.speed.gpu.clock import median_seconds, peak_bytes, seconds
 from benchmarks.speed.gpu.kernels import kernels_of
 from benchmarks.speed.gpu.parts import Measurement, Row, Setting
+from benchmarks.speed.random_models import random_task
 from edgewise.transformer import MaskedTransformer
 from methods.edge_pruning import EdgePruning, Training
 
@@ -136,7 +136,7 @@ class _Bench:
             "tflop_per_step": operations / 1e12,
             "tflop_per_second": operations / 1e12 / taken,
             "peak_bytes": peak,
-            "prompts_at_once": training._reference.n_prompts_at_once,
+            "prompts_at_once": training._batches.n_prompts_at_once,
             "projected_hours_of_6000_steps": taken * PAPER_STEPS / 3600,
             "kernels": kernels_of(step, self._device, warm_up=0, rounds=1) if profiled else None,
         }

@@ -17,10 +17,10 @@ import torch
 from torch import Generator, Tensor
 from transformers.utils.import_utils import is_accelerate_available
 
-from benchmarks.random_models import random_task
 from benchmarks.speed.gpu.cases import ALL, CPU, FEW, TOKENS, Case, Shape, case_of
 from benchmarks.speed.gpu.parts import Measurement, Row, Setting
 from benchmarks.speed.gpu.precision import products_in
+from benchmarks.speed.random_models import random_task
 from edgewise.circuit import Circuit
 from edgewise.discovery import Checkpoint, Meter
 from edgewise.evaluate import evaluate

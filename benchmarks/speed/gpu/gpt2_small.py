@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from benchmarks.random_models import SPARSITIES, random_circuits, random_task
 from benchmarks.speed.gpu.clock import median_seconds, peak_bytes, seconds, waits
 from benchmarks.speed.gpu.parts import Measurement, Row, Setting
 from benchmarks.speed.gpu.precision import PRECISIONS, Precision, products_in
+from benchmarks.speed.random_models import SPARSITIES, random_circuits, random_task
 from edgewise.circuit import EdgeScores
 from edgewise.discovery import synchronize
 from edgewise.evaluate import evaluate

@@ -1,0 +1,1 @@
+"""Reference values, run again and compared."""

@@ -1,0 +1,1 @@
+"""What is to be run: a suite in TOML becomes cells, searches and crossings."""

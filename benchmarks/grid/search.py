@@ -1,0 +1,93 @@
+"""A search for the setting at which a method finds circuits of one sparsity.
+
+Every trial is an ordinary cell. An interval of settings is halved on a log scale: a trial becomes
+its lower end where the circuit is not sparse enough, and else its upper end. So the settings follow
+from the trials before, and a search that was killed finds these in the store and goes on. It ends
+at the first trial within the tolerance, at the last one allowed, or where no setting is left in
+between; the nearest trial counts, whether or not sparsity rises steadily with the setting.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from benchmarks.grid.cell import Cell
+
+DIGITS = 5
+"""Of a trial's setting."""
+
+
+class Trial(NamedTuple):
+    """A setting that was tried, the sparsity of what it found, and the cell's name."""
+
+    value: float
+    sparsity: float
+    cell: str
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """`cell` with its `setting` anywhere from `low` to `high`, the end where circuits are sparser.
+
+    Sought is a circuit whose sparsity differs from `sparsity` by no more than `tolerance`.
+    """
+
+    cell: Cell
+    setting: str
+    low: float
+    high: float
+    sparsity: float
+    tolerance: float = 0.001
+    trials: int = 12
+
+    @property
+    def label(self) -> str:
+        bench = self.cell.bench
+        return f"{bench.label}, seed {bench.seed}: {self.cell.method} at {100 * self.sparsity:g} %"
+
+    @property
+    def name(self) -> str:
+        """A file name: readable, and the same for the same definition."""
+        text = json.dumps(self.definition(), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        return f"{self.cell.bench.label.replace(':', '-')}-{self.cell.method}-{digest}"
+
+    def definition(self) -> dict[str, Any]:
+        definition = self.cell.definition()
+        del definition["settings"][self.setting]
+        definition["search"] = {
+            "setting": self.setting,
+            "interval": [self.low, self.high],
+            "sparsity": self.sparsity,
+            "tolerance": self.tolerance,
+            "trials": self.trials,
+        }
+        return definition
+
+    def trial(self, value: float) -> Cell:
+        """The cell that tries a value of the setting."""
+        return replace(self.cell, settings={**self.cell.settings, self.setting: value})
+
+    def nearest(self, trials: Sequence[Trial]) -> Trial:
+        """Of equally near ones, the first."""
+        return min(trials, key=lambda trial: abs(trial.sparsity - self.sparsity))
+
+    def is_found(self, trials: Sequence[Trial]) -> bool:
+        """Whether a trial is within the tolerance, give or take rounding."""
+        return any(abs(t.sparsity - self.sparsity) <= self.tolerance + 1e-9 for t in trials)
+
+    def next_value(self, trials: Sequence[Trial]) -> float | None:
+        """The setting to try after these, or None if the search has ended."""
+        if self.is_found(trials) or len(trials) >= self.trials:
+            return None
+        low, high = self.low, self.high
+        for trial in trials:
+            if trial.sparsity < self.sparsity:
+                low = trial.value
+            else:
+                high = trial.value
+        value = float(f"{math.sqrt(low * high):.{DIGITS}g}")
+        return None if value in {trial.value for trial in trials} else value

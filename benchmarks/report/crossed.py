@@ -1,0 +1,72 @@
+"""The table of a cross-evaluation: circuits of two tasks on the prompts of both."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import Tensor
+
+from benchmarks.drawing.style import method_style
+from benchmarks.grid.crossing import FULL, SHARED
+from benchmarks.report.panels import Panel, estimates_of, grouped
+from benchmarks.report.tables import Line, estimate, with_interval
+from benchmarks.store import Record
+
+SHOWN = ("accuracy", "exact_match", "kl")
+
+
+def cross_table(
+    panels: Sequence[Panel], crossed: Iterable[tuple[Record, Mapping[str, Tensor]]]
+) -> list[Line]:
+    """One line per circuit; every metric on the prompts of each task."""
+    by_cell = {row.cell: (panel, row) for panel in panels for row in panel.rows}
+    lines: list[Line] = []
+    for record, prompts in crossed:
+        if not by_cell.keys() >= set(record["cells"]):
+            continue
+        panel, found = by_cell[record["cells"][0]]
+        values = {name: estimates_of(tensor) for name, tensor in prompts.items()}
+        circuits = grouped(record["rows"], lambda row: row["circuit"])
+        sizes = {name: rows[0]["edges"] for name, rows in circuits.items()}
+        _, first, second, shared = sizes.values()
+        for place, (name, rows) in enumerate(circuits.items()):
+            line: Line = {
+                "model": panel.model,
+                "method": method_style(found.method).label,
+                "setting": found.setting,
+                "seed": found.seed,
+                "circuit": name if name in (FULL, SHARED) else f"{name} circuit",
+                "edges": rows[0]["edges"],
+                "sparsity": rows[0]["sparsity"],
+                "of_first": shared / first if name == SHARED and first else None,
+                "overlap": shared / max(1, first + second - shared) if name == SHARED else None,
+            }
+            for row in rows:
+                for metric in row["metrics"]:
+                    column = f"{metric}, {row['prompts']}"
+                    line |= estimate(column, values[f"{row['prompts']}.{metric}"][place])
+            lines.append(line)
+    return lines
+
+
+def show_cross_table(lines: Iterable[Line]) -> list[Line]:
+    """Shares in percent, and the metrics that the paper prints, task by task."""
+    shown: list[Line] = []
+    for line in lines:
+        columns = [name.removesuffix(" low") for name in line if name.endswith(" low")]
+        shown.append(
+            {
+                **{name: line[name] for name in ("method", "seed", "circuit", "edges")},
+                "of the first, %": _percent(line["of_first"]),
+                "overlap, %": _percent(line["overlap"]),
+                **{
+                    column: with_interval(line, column)
+                    for metric in SHOWN
+                    for column in columns
+                    if column.startswith(f"{metric}, ")
+                },
+            }
+        )
+    return shown
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{100 * share:.1f}"

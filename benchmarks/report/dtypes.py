@@ -1,0 +1,111 @@
+"""How far results in other dtypes agree with those in float32, all else being the same."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from benchmarks.drawing.style import method_style
+from benchmarks.report.consistency import overlap
+from benchmarks.report.panels import Panel, grouped
+from benchmarks.store import Discovery, Record, Store, draws_of
+from edgewise import Circuit
+
+REFERENCE = "float32"
+
+
+def dtypes(panels: Sequence[Panel], folder: Path) -> list[dict[str, Any]]:
+    """One line per cell that was run in float32 as well."""
+    store = Store(folder)
+    settings = {row.cell: row.setting for panel in panels for row in panel.rows}
+    records = [record for panel in panels for record in panel.records]
+    lines: list[dict[str, Any]] = []
+    for alike in grouped(records, _all_but_dtype).values():
+        by_dtype = {record["dtype"]: record for record in alike}
+        reference = by_dtype.pop(REFERENCE, None)
+        if reference is None:
+            continue
+        for dtype, other in by_dtype.items():
+            metric = other["primary_metric"]
+            lines.append(
+                {
+                    "task": other["definition"]["task"],
+                    "model": other["model"],
+                    "method": method_style(other["definition"]["method"]).label,
+                    "setting": settings[other["name"]],
+                    "seed": other["definition"]["seed"],
+                    "dtype": dtype,
+                    **_agreement(store, reference, other),
+                    "metric": metric,
+                    "mean": _mean(other, metric),
+                    "mean in float32": _mean(reference, metric),
+                }
+            )
+    return lines
+
+
+def show_dtypes(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Numbers of edges of single circuits, and as many digits as a difference can be seen by."""
+    return [
+        {
+            **{name: line[name] for name in ("task", "method", "setting", "seed", "dtype")},
+            **{name: line[name] for name in ("circuits", "edges", "edges in float32")},
+            "overlap": f"{line['overlap']:.3f}",
+            "rank correlation": _digits(line["rank correlation"]),
+            "metric": line["metric"],
+            "mean": _digits(line["mean"]),
+            "mean in float32": _digits(line["mean in float32"]),
+        }
+        for line in lines
+    ]
+
+
+def _all_but_dtype(record: Record) -> str:
+    """Weights are told by the model's name: their hash differs from dtype to dtype."""
+    definition = {**record["definition"], "dtype": None, "weights": None}
+    return json.dumps([record["model"], record["ablation"], definition], sort_keys=True)
+
+
+def _agreement(store: Store, reference: Record, other: Record) -> dict[str, Any]:
+    """Of a circuit, the edges in both; of rankings, the same cut by cut, and Spearman's ρ."""
+    found = [store.discovery(record["name"]) for record in (reference, other)]
+    masks = map(_masks, (reference, other), found)
+    pairs = list(zip(*masks, strict=True))
+    is_circuit = other["kind"] == "circuit"
+    return {
+        "circuits": len(pairs),
+        "edges": other["rows"][0]["edges"] if is_circuit else None,
+        "edges in float32": reference["rows"][0]["edges"] if is_circuit else None,
+        "overlap": fmean(overlap(*pair) for pair in pairs),
+        "rank correlation": None if is_circuit else _rank_correlation(*found),
+    }
+
+
+def _masks(record: Record, found: Discovery) -> list[Tensor]:
+    """The circuits of a record's rows."""
+    if isinstance(found, Circuit):
+        return [found.mask]
+    draws = draws_of(found)
+    return [draws[row.get("draw", 0)].circuit(row["edges"]).mask for row in record["rows"]]
+
+
+def _rank_correlation(*found: Discovery) -> float:
+    """The mean over draws, if there are several."""
+    correlations: list[float] = []
+    for one, other in zip(*map(draws_of, found), strict=True):
+        legal = one.graph.legal
+        result: Any = spearmanr(one.values[legal], other.values[legal])
+        correlations.append(result.statistic)
+    return fmean(correlations)
+
+
+def _mean(record: Record, metric: str) -> float:
+    return fmean(row["metrics"][metric] for row in record["rows"])
+
+
+def _digits(value: float | None) -> str | None:
+    return None if value is None else f"{value:.4f}"

@@ -1,0 +1,242 @@
+"""A folder of results, read: one row per circuit, with what the report compares it by.
+
+A *panel* is everything that was run on the same task, model and graph with the same ablation: all
+its seeds. Every method names the setting that makes its circuits sparser or denser. Its other
+settings that differ within a panel make *variants* of the method, and so do the labels that a suite
+gives to settings: a label is shown instead of the settings it stands for.
+"""
+
+import json
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from benchmarks.grid.settings import settings_label, swept
+from benchmarks.report.intervals import bootstrap_interval
+from benchmarks.store import FINISHED, Record, Store
+from methods import METHODS
+
+_METHOD_KEYS = ("method", "method_version", "settings", "sparsities", "seed")
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+
+class Estimate(NamedTuple):
+    """A mean over prompts and its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One circuit: found, or cut from a ranking (`draw` of several) on the grid or to match."""
+
+    cell: str
+    method: str
+    setting: str
+    variant: str
+    seed: int
+    is_found: bool
+    is_matched: bool
+    draw: int | None
+    edges: int
+    sparsity: float
+    live_sparsity: float
+    metrics: Mapping[str, Estimate]
+    validation: float | None
+    truth: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One task on one model; `title` is what figures and tables call it."""
+
+    task: str
+    records: Sequence[Record]
+    rows: Sequence[Row]
+    title: str
+
+    @property
+    def metric(self) -> str:
+        """The primary metric."""
+        return self.records[0]["primary_metric"]
+
+    @property
+    def model(self) -> str:
+        return self.records[0]["model"]
+
+    @property
+    def n_edges(self) -> int:
+        return self.records[0]["n_edges"]
+
+    @property
+    def n_examples(self) -> int:
+        """How many prompts there were for discovery."""
+        return self.records[0]["n_prompts"]["train"]
+
+    def best(self, rows: Iterable[Row]) -> str:
+        """The variant with the best mean on the validation prompts."""
+        better = self.records[0]["metrics"][self.metric]["better"]
+        sign = 1 if better == "lower" else -1
+        means = {
+            variant: sign * fmean(row.validation for row in group if row.validation is not None)
+            for variant, group in grouped(rows, lambda row: row.variant).items()
+        }
+        return min(means, key=lambda variant: means[variant])
+
+
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Items by key, in the order in which they come."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def load_panels(folder: Path) -> tuple[list[Panel], list[Record]]:
+    """The finished cells, panel by panel, and the cells without results.
+
+    Raises ValueError if there are none, or some are of a newer version.
+    """
+    store = Store(folder)
+    records = store.records()
+    if not records:
+        raise ValueError(f"no results in {folder}; `edgewise run` makes them")
+    finished = [record for record in records if record["status"] == FINISHED]
+    # As the names come, but one task's dtypes always in the same order.
+    finished.sort(key=lambda record: (record["definition"]["task"], record["dtype"]))
+    groups = list(grouped(finished, _panel_key).values())
+    titles = _titles([group[0] for group in groups])
+    panels = [_panel(group, store, title) for group, title in zip(groups, titles, strict=True)]
+    return panels, [record for record in records if record["status"] != FINISHED]
+
+
+def estimates_of(values: Float[Tensor, "row prompt"]) -> list[Estimate]:
+    """Mean and interval of each row."""
+    low, high = (end.tolist() for end in bootstrap_interval(values.numpy()))
+    means = values.double().mean(1).tolist()
+    return [Estimate(*ends) for ends in zip(means, low, high, strict=True)]
+
+
+def _panel_key(record: Record) -> str:
+    definition = record["definition"]
+    shared = {key: definition[key] for key in definition if key not in _METHOD_KEYS}
+    return json.dumps({**shared, "ablation": record["ablation"]}, sort_keys=True)
+
+
+def _titles(firsts: Sequence[Record]) -> list[str]:
+    """Panels' titles: the task and, where several have the same, what tells these apart."""
+    telling: list[Callable[[Record], str]] = [
+        lambda record: record["model"],
+        lambda record: f"{record['n_prompts']['train']:,} examples",
+        lambda record: f"{record['ablation']} ablation",
+        lambda record: record["dtype"],
+    ]
+    same_task = grouped(firsts, lambda record: record["definition"]["task"])
+    return [
+        ", ".join(
+            [
+                record["definition"]["task"],
+                *(
+                    tell(record)
+                    for tell in telling
+                    if len(set(map(tell, same_task[record["definition"]["task"]]))) > 1
+                ),
+            ]
+        )
+        for record in firsts
+    ]
+
+
+def _panel(records: list[Record], store: Store, title: str) -> Panel:
+    order = {method: place for place, method in enumerate(METHODS)}
+    records = sorted(records, key=lambda record: _order(record, order))
+    rows: list[Row] = []
+    for method, of_method in grouped(records, lambda one: one["definition"]["method"]).items():
+        for label, alike in grouped(of_method, label_of).items():
+            rows += _rows_of_label(method, label, alike, store)
+    return Panel(records[0]["definition"]["task"], records, rows, title)
+
+
+def _rows_of_label(method: str, label: str, alike: Sequence[Record], store: Store) -> Iterator[Row]:
+    """Of records with the same label: what differs among them stands beside it."""
+    settings = [record["definition"]["settings"] for record in alike]
+    turned = swept(method)
+    # Circuits are points along the axis; of rankings each is a curve of its own.
+    telling = {"circuit": _telling(settings, turned), "scores": _telling(settings, None)}
+    varying = [name for name in settings[0] if len({own.get(name) for own in settings}) > 1]
+    shown = [name for name in varying if name != turned]
+    if turned and (turned in varying or not label):
+        shown.insert(0, turned)
+    for record, own in zip(alike, settings, strict=True):
+        setting, variant = (
+            ", ".join(filter(None, [label, settings_label({name: own[name] for name in names})]))
+            for names in (shown, telling[record["kind"]])
+        )
+        yield from _rows(record, store, setting, variant)
+
+
+def label_of(record: Record) -> str:
+    """What a suite calls the record's settings; cells of older runs have no label."""
+    return record.get("label", "")
+
+
+def _telling(settings: Sequence[Mapping[str, Any]], turned: str | None) -> list[str]:
+    """The settings that tell variants apart, without those that follow from the ones before."""
+
+    def variants(names: Sequence[str]) -> int:
+        return len({tuple(own.get(name) for name in names) for own in settings})
+
+    telling: list[str] = []
+    for name in settings[0]:
+        if name != turned and variants([*telling, name]) > max(1, variants(telling)):
+            telling.append(name)
+    return telling
+
+
+def _order(record: Record, methods: Mapping[str, int]) -> tuple[Any, ...]:
+    """By method, then by label, by the swept setting, by the other settings and the seed."""
+    definition = record["definition"]
+    method, settings = definition["method"], definition["settings"]
+    turned = settings.get(swept(method) or "", 0.0)
+    rest = json.dumps(settings, sort_keys=True)
+    place = methods.get(method, len(methods))
+    return place, method, label_of(record), turned, rest, definition["seed"]
+
+
+def _rows(record: Record, store: Store, setting: str, variant: str) -> list[Row]:
+    """A record's own rows and its matched ones, with intervals over the prompts."""
+    matched, matched_prompts = store.matched_rows(record["name"])
+    estimates: dict[str, list[Estimate]] = {}
+    for metric, values in store.prompts(record["name"]).items():
+        if matched:
+            values = torch.cat([values, matched_prompts[metric]])
+        estimates[metric] = estimates_of(values)
+    return [
+        Row(
+            cell=record["name"],
+            method=record["definition"]["method"],
+            setting=setting,
+            variant=variant,
+            seed=record["definition"]["seed"],
+            is_found=record["kind"] == "circuit",
+            is_matched=position >= len(record["rows"]),
+            draw=row.get("draw"),
+            edges=row["edges"],
+            sparsity=row["sparsity"],
+            live_sparsity=row["live_sparsity"],
+            metrics={metric: values[position] for metric, values in estimates.items()},
+            validation=row.get("validation", {}).get(record["primary_metric"]),
+            truth=row.get("truth"),
+        )
+        for position, row in enumerate((*record["rows"], *matched))
+    ]

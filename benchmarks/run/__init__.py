@@ -1,0 +1,1 @@
+"""A cell becomes a record: models are loaded, methods run, circuits evaluated."""

@@ -1,0 +1,46 @@
+"""Circuits of two tasks are evaluated on the prompts of both.
+
+Beside them stand the full model and the edges that the two circuits share.
+"""
+
+from benchmarks.grid.crossing import FULL, SHARED, Crossing
+from benchmarks.run.execute import evaluate_circuits
+from benchmarks.run.loading import Loader
+from benchmarks.store import SCHEMA, Store
+from edgewise import Circuit
+
+
+def cross(crossing: Crossing, store: Store, loader: Loader) -> None:
+    """Evaluate and store. Nothing is done where that is done, and for rankings.
+
+    Raises RuntimeError where a cell has no result.
+    """
+    cells = (crossing.first, crossing.second)
+    if store.has_crossed(crossing.name):
+        return
+    for cell in cells:
+        if not store.is_finished(cell.name):
+            raise RuntimeError(f"cell {cell.name} has no result")
+    first, second = (store.discovery(cell.name) for cell in cells)
+    if not isinstance(first, Circuit) or not isinstance(second, Circuit):
+        return
+    everything = Circuit(first.graph.legal, first.graph)
+    circuits = {
+        FULL: everything,
+        **{cell.bench.label: found for cell, found in zip(cells, (first, second), strict=True)},
+        SHARED: Circuit(first.mask & second.mask, first.graph),
+    }
+    rows, prompts = [], {}
+    for cell in cells:
+        model, task = loader.model(cell.bench), loader.task(cell.bench)
+        found, values = evaluate_circuits(model, task, list(circuits.values()))
+        for circuit, row in zip(circuits, found, strict=True):
+            rows.append({"circuit": circuit, "prompts": cell.bench.label, **row})
+        prompts |= {f"{cell.bench.label}.{metric}": tensor for metric, tensor in values.items()}
+    record = {
+        "schema": SCHEMA,
+        "name": crossing.name,
+        "cells": [cell.name for cell in cells],
+        "rows": rows,
+    }
+    store.write_crossed(record, prompts)

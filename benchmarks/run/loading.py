@@ -1,0 +1,133 @@
+"""Models and tasks of benches, loaded when needed; one of each is kept."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from benchmarks.grid.cell import BUNDLED, TINY_LLAMA, Bench, Cell, ModelOptions
+from edgewise import MaskedTransformer, Task
+from tasks import find_task
+from tasks.models.bundled import FOLDER
+from tasks.models.tiny_llama import tiny_llama, tiny_tokenizer
+
+
+class Loader:
+    """Gives a bench's model and task. The last ones stay loaded: cells come bench by bench."""
+
+    def __init__(
+        self,
+        device: torch.device,
+        device_map: str | None = None,
+        *,
+        recompute: bool = False,
+        cuda_graphs: bool = False,
+    ) -> None:
+        self._device, self._device_map = device, device_map
+        self._recompute, self._cuda_graphs = recompute, cuda_graphs
+        self._model: tuple[Any, MaskedTransformer] | None = None
+        self._task: tuple[Bench, Task] | None = None
+
+    def model(self, bench: Bench) -> MaskedTransformer:
+        """Raises ValueError, in one line, for a model that is missing or not supported."""
+        key = (bench.model or bench.task, bench.dtype)
+        if self._model is None or self._model[0] != key:
+            self._model = self._task = None
+            dtype = getattr(torch, bench.dtype)
+            if bench.model is None:
+                owner: Any = find_task(bench.task)
+                model = owner.load_model(dtype=dtype, device=self._device)
+            else:
+                model = _load(bench.model, dtype, self._device, self._device_map)
+            model.recompute, model.cuda_graphs = self._recompute, self._cuda_graphs
+            self._model = (key, model)
+        return self._model[1]
+
+    def task(self, bench: Bench) -> Task:
+        """The bench's prompts, for its model. Raises ValueError where they cannot be made."""
+        model = self.model(bench)
+        if self._task is None or self._task[0] != bench:
+            tokenizer: Any = None
+            if bench.model is not None:
+                tokenizer = _tokenizer(bench.model.id)
+            builder = find_task(bench.task)
+            if getattr(builder, "digest", None) != bench.data:
+                raise ValueError(f"the file of {bench.task} has changed since the run began")
+            task = builder.build(model, tokenizer, seed=bench.seed, sizes=bench.sizes)
+            if bench.ablation is not None:
+                task = replace(task, ablation=bench.ablation)
+            self._task = (bench, task)
+        return self._task[1]
+
+
+def identify(benches: Iterable[Bench], loader: Loader) -> dict[Bench, Bench]:
+    """The benches, each with the hash of its model's weights.
+
+    Raises ValueError if a model cannot be loaded, or a task of the user's own does not suit it.
+    """
+    weights: dict[Any, str] = {}
+    known: dict[Bench, Bench] = {}
+    for bench in dict.fromkeys(benches):
+        key = (bench.model or bench.task, bench.dtype)
+        if key not in weights:
+            weights[key] = loader.model(bench).weight_hash
+        known[bench] = replace(bench, weights=weights[key])
+        if bench.data is not None:
+            loader.task(known[bench])
+    return known
+
+
+def identify_cells(cells: Iterable[Cell], loader: Loader) -> list[Cell]:
+    """The cells on their identified benches, bench by bench."""
+    cells = list(cells)
+    known = identify((cell.bench for cell in cells), loader)
+    return [
+        replace(cell, bench=known[bench])
+        for bench in known
+        for cell in cells
+        if cell.bench == bench
+    ]
+
+
+def _tokenizer(id: str) -> Any:
+    return tiny_tokenizer() if id == TINY_LLAMA else AutoTokenizer.from_pretrained(_location(id))
+
+
+def _load(
+    options: ModelOptions, dtype: torch.dtype, device: torch.device, device_map: str | None
+) -> MaskedTransformer:
+    graph: Any = {"embeddings": options.embeddings, "kv_heads": options.kv_heads}
+    if options.id == TINY_LLAMA:
+        made: Any = tiny_llama()
+        return MaskedTransformer(made.to(device, dtype), id=options.id, **graph)
+    location = _location(options.id)
+    try:
+        return MaskedTransformer.from_pretrained(
+            location, id=options.id, dtype=dtype, device=device, device_map=device_map, **graph
+        )
+    except OSError as error:
+        where = "is not on disk nor to be downloaded"
+        if Path(location).exists():
+            where = "holds no loadable model"
+        raise ValueError(f"model {options.id!r} {where}: {_first_line(error)}") from error
+    except ValueError as error:
+        raise ValueError(_first_line(error)) from error
+
+
+def _location(id: str) -> Path | str:
+    """The model's folder, or its name on the hub."""
+    if id == BUNDLED:
+        return FOLDER
+    path = Path(id).expanduser()
+    if path.exists():
+        return path
+    if path.is_absolute() or id[0] in ".~" or len(path.parts) > 2:
+        raise ValueError(f"no model folder {id!r}")
+    return id
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), "no reason given")

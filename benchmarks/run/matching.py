@@ -1,0 +1,37 @@
+"""The matching stage: rankings cut to exactly the numbers of edges that other methods found.
+
+So a circuit is compared with what every ranking gives at its own size. Only sizes that a ranking
+has not been cut to yet are evaluated, so the stage costs nothing when it is repeated.
+"""
+
+from benchmarks.grid.cell import Bench
+from benchmarks.run.execute import evaluate_scores
+from benchmarks.run.loading import Loader
+from benchmarks.store import FINISHED, Record, Store, draws_of
+
+
+def records_of(bench: Bench, store: Store) -> list[Record]:
+    """The finished cells of this very task, prompts and model, whatever suite they come from."""
+    wanted = bench.definition()
+    return [
+        record
+        for record in store.records()
+        if record["status"] == FINISHED and wanted.items() <= record["definition"].items()
+    ]
+
+
+def match(bench: Bench, store: Store, loader: Loader) -> None:
+    """Cut every stored ranking of the bench to the sizes of the bench's circuits."""
+    records = records_of(bench, store)
+    circuits = [record for record in records if record["kind"] == "circuit"]
+    found = {row["edges"] for record in circuits for row in record["rows"]}
+    for record in records:
+        if record["kind"] != "scores":
+            continue
+        name = record["name"]
+        matched, _ = store.matched_rows(name)
+        sizes = sorted(found - {row["edges"] for row in (*record["rows"], *matched)})
+        if sizes:
+            draws = draws_of(store.discovery(name))
+            model, task = loader.model(bench), loader.task(bench)
+            store.add_matched_rows(name, *evaluate_scores(model, task, draws, sizes))

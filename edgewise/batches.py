@@ -1,0 +1,178 @@
+"""Prompts with what a masked pass needs: ablated activations, the full model's target logits.
+
+Neither depends on the mask. Both are computed at the start and kept while a memory budget
+allows; prompts beyond it are run again each time they are drawn. Under interchange ablation a
+causal model runs what all prompts share at the start once, and of the prompts what comes after.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from edgewise.graph import Ablation
+from edgewise.prefix import NO_PREFIX, Prefix
+from edgewise.progress import track
+from edgewise.prompts import PromptPairs
+from edgewise.transformer import MaskedTransformer
+
+BATCH_TOKENS = 4096
+"""The most tokens that go through the model at once; `model.batch_bytes` bounds them as well."""
+MIN_PREFIX = 8
+"""The fewest shared tokens that are run apart."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Prompt pairs with all that a masked pass on them needs.
+
+    The pass is one on `tokens`, which come after the prefix that all prompts share.
+    """
+
+    pairs: PromptPairs
+    ablated: Float[Tensor, "*batch_position writer d_model"] | None
+    full_logits: Float[Tensor, "batch target vocab"]
+    prefix: Prefix = NO_PREFIX
+
+    @property
+    def tokens(self) -> Int[Tensor, "batch position"]:
+        """The clean prompts from the prefix's end on."""
+        return self.pairs.clean[:, len(self.prefix) :]
+
+    @property
+    def targets(self) -> Int[Tensor, "batch target"]:
+        """The target positions, counted from the prefix's end."""
+        return self.pairs.targets - len(self.prefix)
+
+
+class Batches:
+    """Any batch of `pairs`, with its ablated activations and full logits.
+
+    At most `budget_bytes` of per-prompt activations and logits are kept. A mean is taken over the
+    corrupted prompts of `mean_over` (default: of `pairs`), per position, pads left out.
+    """
+
+    def __init__(
+        self,
+        model: MaskedTransformer,
+        pairs: PromptPairs,
+        ablation: Ablation,
+        *,
+        budget_bytes: int = 2 * 2**30,
+        mean_over: PromptPairs | None = None,
+    ) -> None:
+        if not model.causal and bool((pairs.lengths != pairs.lengths[0]).any()):
+            raise ValueError(f"{model.id} is not causal: all prompts must have the same length")
+        self.model, self.ablation = model, ablation
+        self.batch_tokens = batch_tokens(model)
+        self.pairs = pairs.to(model.device)
+        self._lengths = pairs.lengths.cpu()
+        self._mean = (
+            mean_activations(model, mean_over or pairs, width=pairs.clean.shape[1])
+            if ablation == "mean"
+            else None
+        )
+        self.prefix = self._shared_prefix()
+        position = pairs.clean.shape[1] - len(self.prefix)
+        logits = (pairs.targets.shape[1], model.architecture.n_outputs)
+        activations = (position, len(model.graph.writers), model.architecture.d_model)
+        size = logits[0] * logits[1]
+        if ablation == "interchange":
+            size += activations[0] * activations[1] * activations[2]
+        self.n_kept = min(len(pairs), budget_bytes // (size * model.dtype.itemsize))
+        like = torch.empty(0, dtype=model.dtype, device=model.device)
+        self._logits = like.new_empty(self.n_kept, *logits)
+        # Zero beyond a prompt's end: a gradient of zero times whatever lay there could be NaN.
+        self._ablated = (
+            like.new_zeros(self.n_kept, *activations) if ablation == "interchange" else None
+        )
+        if self.n_kept:
+            self._fill(self.pairs[: self.n_kept])
+
+    def batch(self, index: Int[Tensor, " batch"]) -> Batch:
+        """The pairs at `index`, with all that a masked pass on them needs.
+
+        They are padded to the longest of them or, where the index lies on an accelerator, to the
+        longest of all: to look at the index would mean to wait for the accelerator.
+        """
+        longest = self._lengths[index] if index.device.type == "cpu" else self._lengths
+        is_kept = self.n_kept == len(self.pairs) or bool((index < self.n_kept).all())
+        index = index.to(self.model.device, non_blocking=True)
+        pairs = self.pairs.take(index, int(longest.max()))
+        if is_kept:
+            ablated = self._kept_ablated(index, pairs.clean.shape[1] - len(self.prefix))
+            return Batch(pairs, ablated, self._logits[index], self.prefix)
+        return Batch(pairs, *self._run(pairs), self.prefix)
+
+    @property
+    def n_prompts_at_once(self) -> int:
+        """How many prompts of the greatest length go through the model at once."""
+        width = self.pairs.clean.shape[1] - len(self.prefix)
+        return max(1, self.batch_tokens // width)
+
+    def indices(self) -> list[Int[Tensor, " batch"]]:
+        """Indices of all pairs, in length-sorted batches of at most `batch_tokens` tokens."""
+        return list(self.pairs.batches(self.batch_tokens))
+
+    def _shared_prefix(self) -> Prefix:
+        if self.ablation != "interchange" or not self.model.causal:
+            return NO_PREFIX
+        start = self.pairs.common_start()
+        return self.model.prefix(self.pairs.clean[0, :start]) if start >= MIN_PREFIX else NO_PREFIX
+
+    def _kept_ablated(self, index: Tensor, width: int) -> Tensor | None:
+        if self._ablated is not None:
+            return self._ablated[index, :width]
+        return None if self._mean is None else self._mean[:width]
+
+    def _fill(self, kept: PromptPairs) -> None:
+        for index in track(list(kept.batches(self.batch_tokens)), "full and corrupted runs"):
+            pairs = kept.take(index, int(self._lengths[index].max()))
+            ablated, self._logits[index] = self._run(pairs)
+            if self._ablated is not None:
+                assert ablated is not None
+                self._ablated[index, : ablated.shape[1]] = ablated
+
+    @torch.no_grad()
+    def _run(self, pairs: PromptPairs) -> tuple[Tensor | None, Tensor]:
+        start, prefix = len(self.prefix), self.prefix
+        clean, corrupted = pairs.clean[:, start:], pairs.corrupted[:, start:]
+        targets = pairs.targets - start
+        if self.ablation == "interchange":
+            logits, ablated = self.model.logits_and_activations(clean, corrupted, targets, prefix)
+            return ablated, logits
+        logits = self.model(clean, targets=targets, prefix=prefix)
+        return None if self._mean is None else self._mean[: clean.shape[1]], logits
+
+
+def batch_tokens(model: MaskedTransformer) -> int:
+    """How many tokens go through the model at once."""
+    per_token = len(model.graph.writers) * model.architecture.d_model * model.dtype.itemsize
+    return max(1, min(BATCH_TOKENS, model.batch_bytes // per_token))
+
+
+def mean_activations(
+    model: MaskedTransformer, pairs: PromptPairs, *, width: int | None = None
+) -> Float[Tensor, "position writer d_model"]:
+    """Every writer's mean output on the corrupted prompts, per position, over those that reach it.
+
+    Positions beyond the longest prompt, up to `width`, are zero.
+    """
+    pairs = pairs.to(model.device)
+    width = max(width or 0, pairs.clean.shape[1])
+    total = torch.zeros(
+        width,
+        len(model.graph.writers),
+        model.architecture.d_model,
+        dtype=torch.float64,
+        device=model.device,
+    )
+    for index in pairs.batches(batch_tokens(model)):
+        batch = pairs[index]
+        position = torch.arange(batch.clean.shape[1], device=model.device)
+        real = position < batch.lengths[:, None]
+        activations = model.activations(batch.corrupted) * real[..., None, None]
+        total[: len(position)] += activations.sum(0, dtype=torch.float64)
+    reached = (torch.arange(width, device=model.device) < pairs.lengths[:, None]).sum(0)
+    return (total / reached.clamp(min=1)[:, None, None]).to(model.dtype)

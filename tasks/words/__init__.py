@@ -1,0 +1,1 @@
+"""The sentences and words that prompts are made of."""

@@ -1,0 +1,150 @@
+"""The check sees what it is for: each bug, planted in the running code, makes a difference."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.check.check import SUITE, Difference, check
+from benchmarks.grid.suite import load_suite
+from edgewise.architectures.gpt2 import GPT2Architecture
+from edgewise.graph import Graph
+from edgewise.metrics import KL
+from edgewise.prompts import PromptPairs
+from edgewise.transformer import MaskedTransformer
+from methods import acdc, edge_pruning
+
+
+def differences(method: str, task: str) -> list[Difference]:
+    """The check of one method's reference cells on one task."""
+    cells = [cell for cell in load_suite(SUITE, only=method).cells if cell.bench.task == task]
+    assert cells
+    return check(cells)
+
+
+def metrics(found: list[Difference], task: str = "ioi-t1 (interchange ablation)") -> set[str]:
+    return {difference.metric for difference in found if difference.task == task}
+
+
+def scores_of(names: set[str]) -> set[str]:
+    return {name.partition(" of ")[0] for name in names if "->" in name}
+
+
+def of_stored_circuits(names: set[str], metric: str) -> set[str]:
+    return {name for name in names if name.startswith(metric) and "of the stored" in name}
+
+
+def test_swapped_rows_of_k_and_v_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = MaskedTransformer.run
+
+    def swapped(graph: Graph) -> Tensor:
+        other = {"k": "v", "v": "k"}
+        names = [name[:-1] + other.get(name[-1], name[-1]) for name in graph.readers]
+        return torch.tensor([graph.readers.index(name) for name in names])
+
+    def planted(self: Any, buffer: Any, mask: Tensor, *rest: Any, **options: Any) -> Tensor:
+        return run(self, buffer, mask[..., swapped(self.graph), :], *rest, **options)
+
+    monkeypatch.setattr(MaskedTransformer, "run", planted)
+    found = metrics(differences("eap", "ioi-t1"))
+    assert of_stored_circuits(found, "kl")
+    assert scores_of(found) == {"score", "signed"}
+
+
+def test_a_corrupted_batch_rolled_by_one_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = MaskedTransformer.logits_and_activations
+    monkeypatch.setattr(
+        MaskedTransformer,
+        "logits_and_activations",
+        lambda self, clean, corrupted, *rest: both(self, clean, corrupted.roll(1, 0), *rest),
+    )
+    found = metrics(differences("eap", "ioi-t1"))
+    assert of_stored_circuits(found, "kl")
+    assert scores_of(found) == {"score", "signed"}
+
+
+def test_a_reversed_kl_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def planted(logits: Tensor, full: Tensor, pairs: PromptPairs) -> Tensor:
+        log_p, log_q = full.log_softmax(-1), logits.log_softmax(-1)
+        return (log_q.exp() * (log_q - log_p)).sum(-1).mean(-1)
+
+    monkeypatch.setattr("tasks.shared.years.kl_divergence", planted)
+    monkeypatch.setitem(vars(KL), "function", planted)
+    found = metrics(differences("acdc", "greater-than"), "greater-than (interchange ablation)")
+    assert {"year_kl of the stored circuit", "kl of the stored circuit", "objective"} <= found
+
+
+def test_edge_pruning_without_weight_decay_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    optimiser = torch.optim.AdamW
+    monkeypatch.setattr(
+        torch.optim,
+        "AdamW",
+        lambda *groups, **options: optimiser(*groups, **{**options, "weight_decay": 0.0}),
+    )
+    task = "gendered-pronoun"
+    found = metrics(differences("edge-pruning", task), f"{task} (interchange ablation)")
+    assert found == {"kl of the circuit found anew", "edges of the circuit found anew"}
+
+
+def test_zeros_of_edge_pruning_counted_over_all_edges_at_once_are_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        edge_pruning, "tensor_sizes", lambda graph: ([graph.n_edges], [len(graph.writers)])
+    )
+    task = "tracr-xproportion"
+    found = metrics(differences("edge-pruning", task), f"{task} (zero ablation)")
+    assert found == {"edges of the circuit found anew"}
+
+
+def test_edge_pruning_without_clipped_gradients_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge_pruning, "MAX_GRADIENT_NORM", 1e9)
+    found = metrics(differences("edge-pruning", "ioi-t1"))
+    assert found == {"edges of the circuit found anew"}
+
+
+def test_one_sample_of_the_masks_for_all_parts_of_a_batch_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        edge_pruning.Training, "_samples_of", lambda self, places: torch.zeros_like(places)
+    )
+    task = "tracr-histogram"
+    found = metrics(differences("edge-pruning", task), f"{task} (zero ablation)")
+    assert found == {"kl of the circuit found anew", "edges of the circuit found anew"}
+
+
+def test_a_flipped_sign_of_eap_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    gradient = torch.autograd.grad
+    monkeypatch.setattr(
+        torch.autograd, "grad", lambda *inputs: tuple(-each for each in gradient(*inputs))
+    )
+    found = metrics(differences("eap", "ioi-t1"))
+    assert len(found) == 1 and scores_of(found) == {"signed"}
+
+
+def test_the_whole_output_bias_on_head_0_is_seen_under_zero_ablation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attention = GPT2Architecture.attention
+
+    def planted(
+        self: Any, layer: int, x: Tensor, heads: Tensor | None = None, past: Tensor | None = None
+    ) -> Tensor:
+        bias = self._layers[layer].attn.c_proj.bias
+        chosen = torch.arange(self.n_heads) if heads is None else heads
+        weights = (chosen == 0).float() - 1 / self.n_heads
+        return attention(self, layer, x, heads, past) + weights[:, None] * bias
+
+    monkeypatch.setattr(GPT2Architecture, "attention", planted)
+    found = differences("eap", "ioi-t1")
+    assert {difference.task for difference in found} == {"ioi-t1 (zero ablation)"}
+    assert of_stored_circuits(metrics(found, "ioi-t1 (zero ablation)"), "kl")
+
+
+def test_testing_the_inputs_of_dead_nodes_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acdc, "is_dead", lambda *_: False)
+    task = "tracr-reverse"
+    found = metrics(differences("acdc", task), f"{task} (interchange ablation)")
+    assert found == {"tested", "dropped"}

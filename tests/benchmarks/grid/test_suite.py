@@ -1,0 +1,239 @@
+"""Suites: the grid, what overrides what, all problems at once, and the hash of a cell."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.grid.cell import BUNDLED, SPARSITIES, Cell, ModelOptions
+from benchmarks.grid.suite import load_suite, parse_suite, single_cell, suite_names
+from edgewise.task import Sizes
+from tasks import TASKS
+
+SUITE = """
+name = "mine"
+model = ["a/small", "a/large"]
+tasks = ["ioi", "tracr-reverse"]
+seeds = [0, 1]
+
+[task.ioi]
+train = 20
+test = 50
+
+[[method]]
+name = "edge-pruning"
+target_sparsity = [0.9, 0.95]
+[method.task.ioi]
+steps = 500
+
+[[method]]
+name = "eap"
+seeds = 7
+tasks = "ioi"
+"""
+
+
+def cells(text: str = SUITE) -> list[Cell]:
+    return list(parse_suite(text, "mine.toml").cells)
+
+
+def known(cell: Cell, weights: str = "abc") -> Cell:
+    return replace(cell, bench=replace(cell.bench, weights=weights))
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ValueError) as error:
+        parse_suite(text, "mine.toml")
+    lines = str(error.value).splitlines()
+    assert all(line.startswith("mine.toml: ") for line in lines)
+    return [line.removeprefix("mine.toml: ") for line in lines]
+
+
+def test_a_list_is_an_axis_for_models_seeds_and_settings() -> None:
+    found = [cell for cell in cells() if cell.method == "edge-pruning" and cell.bench.task == "ioi"]
+    assert len(found) == 2 * 2 * 2
+    assert {cell.bench.model for cell in found} == {
+        ModelOptions("a/small"),
+        ModelOptions("a/large"),
+    }
+    assert {cell.bench.seed for cell in found} == {0, 1}
+    assert {cell.settings["target_sparsity"] for cell in found} == {0.9, 0.95}
+
+
+def test_a_task_that_owns_its_model_ignores_the_suites() -> None:
+    tracr = [cell for cell in cells() if cell.bench.task == "tracr-reverse"]
+    assert len(tracr) == 2 * 2
+    assert {cell.bench.model for cell in tracr} == {None}
+
+
+def test_sizes_and_settings_are_given_per_task() -> None:
+    for cell in cells():
+        is_ioi = cell.bench.task == "ioi"
+        assert cell.bench.sizes == (Sizes(train=20, test=50) if is_ioi else Sizes())
+        if cell.method == "edge-pruning":
+            assert cell.settings["steps"] == (500 if is_ioi else 6000)
+
+
+def test_a_method_entry_overrides_seeds_and_tasks() -> None:
+    eap = [cell for cell in cells() if cell.method == "eap"]
+    assert {(cell.bench.task, cell.bench.seed) for cell in eap} == {("ioi", 7)}
+
+
+def test_a_method_entry_overrides_the_ablation() -> None:
+    entry = '[[method]]\nname = "acdc"\nseeds = 7\ntasks = "ioi"\nablation = ["zero", "mean"]\n'
+    acdc = [cell for cell in cells(SUITE + entry) if cell.method == "acdc"]
+    assert [cell.bench.ablation for cell in acdc] == ["zero", "mean"] * 2
+    assert {cell.bench.ablation for cell in cells()} == {None}
+    assert any(
+        "unknown ablation 'zro'" in line for line in problems(SUITE + entry.replace("zero", "zro"))
+    )
+
+
+def test_equal_cells_of_two_entries_are_one() -> None:
+    twice = SUITE + '[[method]]\nname = "eap"\nseeds = 7\ntasks = ["ioi"]\n'
+    assert len(cells(twice)) == len(cells())
+
+
+def test_a_suite_keeps_the_default_grid_of_sparsities_unless_it_has_its_own() -> None:
+    assert cells()[0].sparsities == SPARSITIES
+    assert cells("sparsities = [0.5, 0]" + SUITE)[0].sparsities == (0.0, 0.5)
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    found = problems(
+        """
+        name = "mine"
+        modle = "a/b"
+        tasks = ["ioi", "iou"]
+        seeds = [0, "one"]
+        dtype = "float31"
+        sparsities = [0.5, 2]
+        [task.ioi]
+        train = 0
+        tests = 3
+        [[method]]
+        name = "eep"
+        [[method]]
+        name = "eap"
+        selection = "topp"
+        [[method]]
+        name = "acdc"
+        threshold = ["high", -1.0]
+        [method.task.tracr-reverse]
+        """
+    )
+    for part in (
+        "unknown key 'modle'; closest: model",
+        "unknown task 'iou'; closest: ioi",
+        "seeds are [0, 'one']",
+        "unknown dtype 'float31'; closest: float32",
+        "sparsities are [0.5, 2]",
+        "task.ioi.train is 0",
+        "unknown key in [task.ioi] 'tests'; closest: test",
+        "unknown method 'eep'; closest: eap",
+        "setting 'selection' is 'topp'; expected one of",
+        "setting 'threshold' is 'high'; expected a number",
+        "threshold=-1.0; expected a positive number",
+        "unknown task 'tracr-reverse'",
+    ):
+        assert any(part in line for line in found), (part, found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "name = 3",
+        'name = "a/b"',
+        'name = "x"\ntasks = 3\nmethod = 4',
+        'name = "x"\ntasks = [["ioi"]]\nseeds = []\nmodel = ""\n[[method]]',
+        'name = "x"\ntasks = "ioi"\nmodel = 3\ntask = 1\n[[method]]\nname = "eap"\ntask = 1',
+        'name = "x"\ntasks = "ioi"\nmodel = "m"\n[[method]]\nname = "eap"\nselection = []',
+        'name = "x"\ntasks = "ioi"\nmodel = "m"\nsparsities = 0.5\n[[method]]\nname = "eap"',
+        'name = "x"\ntasks = "ioi"\nmodel = "m"\n[[method]]\nname = "eap"\n[method.task]\nioi = 1',
+    ],
+)
+def test_a_malformed_suite_is_refused(text: str) -> None:
+    assert problems(text)
+
+
+def test_a_syntax_error_is_one_line_with_its_place() -> None:
+    (line,) = problems("name = 'x'\ntasks = ioi\n")
+    assert "not valid TOML" in line and "line 2" in line
+
+
+def test_the_suites_of_the_package_are_valid() -> None:
+    for name in suite_names():
+        assert load_suite(name).cells
+
+
+def test_one_method_of_a_suite_can_be_chosen() -> None:
+    assert {cell.method for cell in load_suite("tracr", only="acdc").cells} == {"acdc"}
+    with pytest.raises(ValueError, match="unknown method 'adcd'; closest: acdc"):
+        load_suite("tracr", only="adcd")
+
+
+def test_a_cells_name_is_readable_and_the_same_in_every_process() -> None:
+    cell = known(single_cell("acdc", "tracr-reverse", model=None, seed=3, given={}))
+    assert cell.name.startswith("tracr-reverse-acdc-")
+    code = (
+        "from dataclasses import replace\n"
+        "from benchmarks.grid.suite import single_cell\n"
+        "cell = single_cell('acdc', 'tracr-reverse', model=None, seed=3, given={})\n"
+        "print(replace(cell, bench=replace(cell.bench, weights='abc')).name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == cell.name
+
+
+def test_what_defines_a_cell_changes_its_name() -> None:
+    cell = known(cells()[0])
+    bench = cell.bench
+    assert bench.model is not None
+    others = [
+        replace(cell, method="other"),
+        replace(cell, method_version=99),
+        replace(cell, settings={**cell.settings, "steps": 7}),
+        replace(cell, sparsities=(0.5,)),
+        known(cell, "other weights"),
+        *(
+            replace(cell, bench=replace(bench, **change))
+            for change in (
+                {"task": "other"},
+                {"task_version": 99},
+                {"seed": 99},
+                {"sizes": Sizes(train=99)},
+                {"ablation": "mean"},
+                {"dtype": "float64"},
+                {"model": replace(bench.model, embeddings="joint")},
+                {"model": replace(bench.model, kv_heads="key-value")},
+            )
+        ),
+    ]
+    assert len({cell.name, *(other.name for other in others)}) == 1 + len(others)
+
+
+def test_the_same_weights_under_another_name_are_the_same_cell() -> None:
+    cell = known(cells()[0])
+    renamed = replace(cell, bench=replace(cell.bench, model=ModelOptions("/a/folder")))
+    assert renamed.name == cell.name
+
+
+def test_a_definition_survives_json() -> None:
+    definition = known(cells()[0]).definition()
+    assert json.loads(json.dumps(definition)) == definition
+
+
+def test_a_model_for_a_task_that_owns_one_is_an_error() -> None:
+    with pytest.raises(ValueError, match="has its own model"):
+        single_cell("eap", "tracr-reverse", model="a/b", seed=0, given={})
+
+
+def test_where_no_model_is_named_it_is_the_bundled_one() -> None:
+    single = single_cell("eap", "ioi", model=None, seed=0, given={})
+    assert single.bench.model == ModelOptions(BUNDLED)
+    assert single.bench.task_version == TASKS["ioi"].version
+    text = 'name = "mine"\ntasks = ["ioi"]\n[[method]]\nname = "eap"'
+    assert parse_suite(text, "mine.toml").cells[0].bench == single.bench

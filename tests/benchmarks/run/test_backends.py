@@ -1,0 +1,108 @@
+"""Cells in processes and on a local Ray: the same results, and a dead worker costs one cell."""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from benchmarks.cli import main
+from benchmarks.grid.suite import single_cell
+from benchmarks.run.backends import Backend, Processes, ray_cluster
+from benchmarks.run.runner import SKIPPED, Options, Outcome, run
+from benchmarks.store import FAILED, FINISHED, Store
+
+CELLS = [
+    single_cell(method, "tracr-xproportion", model=None, seed=0, given={})
+    for method in ("eap", "random")
+]
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[Backend]:
+    """A Ray of this machine, started for the tests; it need not clean up after itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with ray_cluster("local", gpu=False) as cluster:
+            yield cluster
+
+
+@pytest.fixture(params=["processes", "ray"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return Processes(2) if request.param == "processes" else request.getfixturevalue("local_ray")
+
+
+def square_or_die(number: int) -> int:
+    if number == 2:
+        os._exit(1)
+    if number == 3:
+        raise ValueError("three")
+    return number**2
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
+def test_a_worker_that_dies_costs_its_own_item_alone(backend: Backend) -> None:
+    ended = dict(backend.map(square_or_die, [1, 2, 3]))
+    died, raised = ended.pop(2), ended.pop(3)
+    assert ended == {1: 1}
+    assert isinstance(died, Exception) and not isinstance(died, ValueError)
+    assert isinstance(raised, ValueError) and "three" in str(raised)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
+def test_ray_gives_the_same_results_as_one_process(local_ray: Backend, tmp_path: Path) -> None:
+    options = Options(torch.device("cpu"))
+    assert set(statuses(run(CELLS, tmp_path / "here", options))) == {FINISHED}
+    assert set(statuses(run(CELLS, tmp_path / "ray", options, local_ray))) == {FINISHED}
+    here, there = (Store(tmp_path / name).records() for name in ("here", "ray"))
+    assert [record["rows"] for record in there] == [record["rows"] for record in here]
+    assert {record["environment"]["jobs"] for record in there} == {local_ray.jobs}
+
+
+def test_a_cell_whose_worker_died_is_recorded_as_failed_and_run_again(tmp_path: Path) -> None:
+    class Losing:
+        jobs = 2
+
+        def map(self, function: Any, items: Any) -> Any:
+            for item in items:
+                lost = getattr(item, "method", None) == "eap"
+                yield item, OSError("worker\ngone") if lost else function(item)
+
+    options = Options(torch.device("cpu"))
+    outcomes = run(CELLS, tmp_path, options, Losing())
+    assert statuses(outcomes) == [FAILED, FINISHED, FINISHED]
+    (lost,) = [r for r in Store(tmp_path).records() if r["status"] == FAILED]
+    assert lost["error"]["message"] == "worker gone" == outcomes[0].message
+    assert statuses(run(CELLS, tmp_path, options)) == [SKIPPED, FINISHED, FINISHED]
+
+
+def test_without_ray_the_error_names_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = CliRunner().invoke(main, ["run", "quick", "--jobs", "ray", "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        "Error: jobs are to run on Ray, which is not installed: pip install 'edgewise[ray]'"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "part"),
+    [("many", "'many' is not a valid"), ("0", "0 is not in the range"), ("2", "with --jobs 2")],
+)
+def test_jobs_that_are_none_are_an_error(jobs: str, part: str) -> None:
+    command = ["run", "quick", "--jobs", jobs, "--ray-address", "nowhere:1"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 2 and part in result.stderr
+
+
+def statuses(outcomes: Sequence[Outcome]) -> list[str]:
+    return [outcome.status for outcome in outcomes]

@@ -1,0 +1,304 @@
+"""Running cells: what is timed, kept, skipped, matched, recorded as failed, and resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from benchmarks.grid.cell import Cell
+from benchmarks.grid.suite import load_suite, single_cell
+from benchmarks.run.environment import default_device
+from benchmarks.run.runner import SKIPPED, Options, run
+from benchmarks.store import FAILED, FINISHED, UNSUPPORTED, Record, Store
+from edgewise import Circuit, EdgeScores, MaskedTransformer, Method
+from edgewise.discovery import Unsupported
+from edgewise.evaluate import compare_with_truth, evaluate
+from methods import METHODS, edge_pruning
+from tasks import TASKS
+from tests.benchmarks.samples import SMALL_SUITE
+
+VARYING = ("seconds", "peak_bytes", "peak_memory_source", "environment")
+_PROGRAM: Any = TASKS["tracr-xproportion"]
+COMMAND = [sys.executable, "-c", "from benchmarks.cli import main; main()", "run"]
+
+
+@dataclass(frozen=True)
+class Failing(Method):
+    name: ClassVar[str] = "failing"
+
+    def discover(self, *_: Any, **__: Any) -> Circuit:
+        raise RuntimeError("it broke\nin two lines")
+
+
+@dataclass(frozen=True)
+class Unable(Method):
+    name: ClassVar[str] = "unable"
+
+    def discover(self, *_: Any, **__: Any) -> Circuit:
+        raise Unsupported("no gradients here")
+
+
+@dataclass(frozen=True)
+class Fixed(Method):
+    """Finds the edges of the first readers."""
+
+    edges: int
+    name: ClassVar[str] = "fixed"
+
+    def discover(self, model: MaskedTransformer, *_: Any, **__: Any) -> Circuit:
+        scores = EdgeScores(torch.zeros(model.graph.legal.shape), model.graph)
+        return scores.circuit(self.edges)
+
+
+def run_small(cells: Sequence[Cell], folder: Path, jobs: int = 1) -> dict[str, str]:
+    outcomes = run(cells, folder, Options(default_device(), jobs, checkpoint_seconds=0.0))
+    return {outcome.name: outcome.status for outcome in outcomes}
+
+
+def cell(method: str, **settings: Any) -> Cell:
+    return single_cell(method, "tracr-xproportion", model=None, seed=0, given=settings)
+
+
+def steady(folder: Path) -> dict[str, Record]:
+    """All records without what differs from run to run."""
+    return {
+        record["name"]: {key: value for key, value in record.items() if key not in VARYING}
+        for record in Store(folder).records()
+    }
+
+
+def matched(folder: Path) -> dict[str, Any]:
+    return {path.name: json.loads(path.read_text()) for path in (folder / "matched").glob("*.json")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A small suite and its finished results."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    suite = folder / "small.toml"
+    suite.write_text(SMALL_SUITE)
+    run_small(load_suite(str(suite)).cells, folder / "results")
+    return suite, folder / "results"
+
+
+def test_a_cells_record_holds_what_it_was_and_what_it_cost(undisturbed: tuple[Path, Path]) -> None:
+    _, folder = undisturbed
+    records = Store(folder).records()
+    assert len(records) == 5
+    for record in records:
+        assert record["status"] == FINISHED
+        assert record["seconds"] > 0 and record["peak_bytes"] > 0
+        assert record["n_edges"] == 32 and record["ablation"] == "zero"
+        assert record["n_prompts"] == {"train": 256, "validation": 256, "test": 256}
+        assert record["environment"]["packages"]["torch"] == torch.__version__
+        assert record["definition"]["weights"]
+        assert (record["forward_equivalents"] > 0) == (record["definition"]["method"] != "random")
+        assert {"edges", "sparsity", "live_sparsity", "metrics", "truth"} <= set(record["rows"][0])
+
+
+def test_rankings_are_cut_at_the_grid_and_at_the_true_circuits_size(
+    undisturbed: tuple[Path, Path],
+) -> None:
+    _, folder = undisturbed
+    for record in Store(folder).records():
+        if record["kind"] == "scores":
+            draws = record["definition"]["settings"].get("draws", 1)
+            assert [row["edges"] for row in record["rows"]] == draws * [32, 16, 6, 5, 3]
+            assert all(("validation" in row) == (draws == 1) for row in record["rows"])
+
+
+def test_rows_say_what_the_stored_circuits_give(undisturbed: tuple[Path, Path]) -> None:
+    _, folder = undisturbed
+    store, model = Store(folder), _PROGRAM.load_model()
+    task = _PROGRAM.build(model, seed=0)
+    for record in store.records():
+        found = store.discovery(record["name"])
+        position = 2
+        row = record["rows"][0 if isinstance(found, Circuit) else position]
+        circuit = found if isinstance(found, Circuit) else found[0].circuit(row["edges"])
+        values = evaluate(model, task.test, [circuit], metrics=task.metrics, ablation=task.ablation)
+        stored = store.prompts(record["name"])
+        for metric, expected in values.items():
+            index = record["rows"].index(row)
+            torch.testing.assert_close(stored[metric][index], expected[0])
+            assert row["metrics"][metric] == pytest.approx(float(expected.mean()), abs=1e-6)
+        assert row["truth"] == dict(compare_with_truth(circuit, task.true_circuits["zero"]))
+        assert circuit.meta["definition"] == record["definition"]
+
+
+def test_every_ranking_is_matched_with_every_circuit(undisturbed: tuple[Path, Path]) -> None:
+    _, folder = undisturbed
+    store = Store(folder)
+    records = store.records()
+    found = {
+        row["edges"] for record in records if record["kind"] == "circuit" for row in record["rows"]
+    }
+    for record in records:
+        if record["kind"] == "scores":
+            draws = record["definition"]["settings"].get("draws", 1)
+            rows, prompts = store.matched_rows(record["name"])
+            sizes = [row["edges"] for row in (*record["rows"], *rows)]
+            assert all(sizes.count(size) == draws for size in found)
+            assert all(values.shape == (len(rows), 256) for values in prompts.values())
+
+
+def test_a_finished_run_is_not_run_again(
+    undisturbed: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite, folder = undisturbed
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    monkeypatch.setattr("benchmarks.run.runner.execute", lambda *_, **__: 1 / 0)
+    statuses = run_small(load_suite(str(suite)).cells, folder)
+    assert list(statuses.values()) == [SKIPPED] * 5 + [FINISHED]
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_later_circuits_are_matched_without_running_the_rankings_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, "fixed", Fixed)
+    run_small([cell("eap")], tmp_path)
+    (ranking,) = Store(tmp_path).records()
+    assert matched(tmp_path) == {}
+    for edges in (32, 7, 9):
+        run_small([cell("fixed", edges=edges)], tmp_path)
+    assert ranking in Store(tmp_path).records()
+    rows, prompts = Store(tmp_path).matched_rows(ranking["name"])
+    assert [row["edges"] for row in rows] == [7, 9]
+    scores = Store(tmp_path).discovery(ranking["name"])
+    assert isinstance(scores, list)
+    model = _PROGRAM.load_model()
+    task = _PROGRAM.build(model, seed=0)
+    circuits = [scores[0].circuit(edges) for edges in (7, 9)]
+    expected = evaluate(model, task.test, circuits, metrics=task.metrics, ablation="zero")
+    torch.testing.assert_close(prompts, expected)
+
+
+def test_a_training_is_cut_again_and_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"steps": 60, "warmup_steps": 10, "target_warmup_steps": 40, "target_sparsity": 0.6}
+
+    def cut(by: str, **others: Any) -> Cell:
+        return cell("edge-pruning", cut=by, **{**settings, **others})
+
+    run_small([cut("ranking")], tmp_path / "trained")
+    run_small([cut("threshold", threshold=1.0)], tmp_path / "cut")
+    monkeypatch.delattr(edge_pruning.Training, "step")
+    run_small([cut("ranking"), cut("sparsity")], tmp_path / "cut")
+    records = Store(tmp_path / "cut").records()
+    ranking, largest, above = sorted(records, key=lambda one: one["definition"]["settings"]["cut"])
+    assert [ranking["trained_in"], largest["trained_in"]] == [above["name"]] * 2
+    assert {record["seconds"] for record in records} == {above["seconds"]}
+    assert largest["rows"][0]["edges"] != above["rows"][0]["edges"]
+    (trained,) = steady(tmp_path / "trained").values()
+    cut_again = steady(tmp_path / "cut")[ranking["name"]]
+    assert cut_again == {**trained, "trained_in": above["name"]}
+    assert FAILED in run_small([cut("ranking", steps=61)], tmp_path / "cut").values()
+
+
+def test_a_failing_cell_is_recorded_stops_no_other_and_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, "failing", Failing)
+    failing, working = cell("failing"), cell("eap")
+    statuses = run_small([failing, working], tmp_path)
+    assert sorted(statuses.values()) == sorted([FAILED, FINISHED, FINISHED])
+    failed = next(r for r in Store(tmp_path).records() if r["status"] == FAILED)
+    assert failed["error"]["message"] == "it broke in two lines"
+    assert "RuntimeError" in failed["error"]["traceback"]
+    monkeypatch.setattr(Failing, "discover", lambda *_, **k: METHODS["eap"]().discover(*_[1:], **k))
+    statuses = run_small([failing, working], tmp_path)
+    assert statuses[failed["name"]] == FINISHED and SKIPPED in statuses.values()
+
+
+def test_what_a_method_does_not_support_is_recorded_and_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, "unable", Unable)
+    assert UNSUPPORTED in run_small([cell("unable")], tmp_path).values()
+    assert SKIPPED in run_small([cell("unable")], tmp_path).values()
+    (record,) = Store(tmp_path).records()
+    assert record["error"]["message"] == "no gradients here"
+
+
+def test_a_task_that_cannot_be_built_fails_its_own_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unbuildable:
+        name = description = "unbuildable"
+        version = 1
+
+        def load_model(self, **options: Any) -> Any:
+            return _PROGRAM.load_model(**options)
+
+        def build(self, *_: object, **__: object) -> None:
+            raise ValueError("too few words")
+
+    monkeypatch.setitem(TASKS, "unbuildable", Unbuildable())
+    cells = [
+        single_cell("random", task, model=None, seed=0, given={})
+        for task in ("unbuildable", "tracr-xproportion")
+    ]
+    assert list(run_small(cells, tmp_path).values()) == [FAILED, FINISHED, FINISHED, FINISHED]
+    messages = [r["error"]["message"] for r in Store(tmp_path).records() if r["status"] == FAILED]
+    assert messages == ["too few words"]
+
+
+@pytest.mark.slow
+def test_several_jobs_give_the_same_results(undisturbed: tuple[Path, Path], tmp_path: Path) -> None:
+    suite, folder = undisturbed
+    cells = [c for c in load_suite(str(suite)).cells if c.method in ("acdc", "random")]
+    assert set(run_small(cells, tmp_path, jobs=2).values()) == {FINISHED}
+    expected = steady(folder)
+    found = steady(tmp_path)
+    assert len(found) == 2
+    assert found == {name: expected[name] for name in found}
+
+
+@pytest.mark.slow
+def test_a_run_killed_three_times_ends_as_an_undisturbed_one(
+    undisturbed: tuple[Path, Path], tmp_path: Path
+) -> None:
+    suite, folder = undisturbed
+    results = tmp_path / "results"
+
+    def some(pattern: str, n: int = 1) -> Callable[[], bool]:
+        return lambda: len(list(results.glob(pattern))) >= n
+
+    for reached in (
+        some("cells/*.json"),
+        some("cells/*-eap-*.json", 2),
+        some("checkpoints/*-edge-pruning-*.safetensors"),
+    ):
+        kill_when(reached, suite, results)
+    assert not some("cells/*-edge-pruning-*.json")()
+    subprocess.run([*COMMAND, str(suite), "--out", str(results)], check=True, capture_output=True)
+    assert steady(results) == steady(folder)
+    assert matched(results) == matched(folder)
+    assert not list(results.rglob("*.tmp")) and not list((results / "checkpoints").iterdir())
+
+
+def kill_when(reached: Callable[[], bool], suite: Path, results: Path) -> None:
+    """Start the run and `kill -9` it once something is there."""
+    process = subprocess.Popen(
+        [*COMMAND, str(suite), "--out", str(results), "--checkpoint-every", "0"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        while not reached():
+            assert process.poll() is None, process.stderr and process.stderr.read().decode()
+            time.sleep(0.001)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()

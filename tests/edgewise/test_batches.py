@@ -1,0 +1,156 @@
+"""References are the same whatever is kept, and a mean leaves pads out."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from edgewise.batches import Batch, Batches, mean_activations
+from edgewise.graph import Ablation
+from edgewise.prompts import PromptPairs
+from edgewise.transformer import MaskedTransformer
+from tests.edgewise.conftest import Case
+from tests.models import ABLATIONS, TOLERANCE, gpt2, random_pairs
+
+LENGTHS = [5, 7, 4, 7, 6, 3, 5]
+DRAWS = [[0, 1], [2], [6, 5, 4], [1, 1, 3], [3, 0], [2, 2], [5, 1, 4, 6, 0, 2, 3]]
+
+close = torch.testing.assert_close
+
+
+def expected_batch(
+    model: MaskedTransformer, pairs: PromptPairs, index: list[int], ablation: Ablation
+) -> Batch:
+    """Each prompt run alone, without pads; the mean written out."""
+    chosen = pairs[torch.tensor(index)]
+    logits = [
+        model(pairs.clean[[one], : pairs.lengths[one]], targets=pairs.targets[[one]])[0]
+        for one in index
+    ]
+    return Batch(chosen, None, torch.stack(logits))
+
+
+def naive_mean(model: MaskedTransformer, pairs: PromptPairs) -> Tensor:
+    alone = [
+        model.activations(prompt[None, :length])[0]
+        for prompt, length in zip(pairs.corrupted, pairs.lengths.tolist(), strict=True)
+    ]
+    return torch.stack(
+        [
+            torch.stack([a[position] for a in alone if len(a) > position]).mean(0)
+            for position in range(int(pairs.lengths.max()))
+        ]
+    )
+
+
+def bytes_of(batches: Batches) -> int:
+    tensors = (batches._logits, batches._ablated)
+    return sum(t.numel() * t.element_size() for t in tensors if t is not None)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3, None])
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_any_budget_gives_what_each_prompt_gives_alone(
+    case: Case, ablation: Any, kept: int | None
+) -> None:
+    model, pairs = case.model, random_pairs(LENGTHS)
+    unlimited = Batches(model, pairs, ablation)
+    assert unlimited.n_kept == len(pairs)
+    per_prompt = bytes_of(unlimited) // len(pairs)
+    budget = bytes_of(unlimited) if kept is None else kept * per_prompt + per_prompt // 2
+    batches = Batches(model, pairs, ablation, budget_bytes=budget)
+    assert batches.n_kept == (len(pairs) if kept is None else kept)
+    assert bytes_of(batches) <= budget
+    for index in DRAWS:
+        batch = batches.batch(torch.tensor(index))
+        width = max(LENGTHS[one] for one in index)
+        assert batch.pairs.clean.shape == (len(index), width)
+        assert torch.equal(batch.pairs.lengths, torch.tensor([LENGTHS[one] for one in index]))
+        expected = expected_batch(model, pairs, index, ablation)
+        close(batch.full_logits, expected.full_logits, **TOLERANCE)
+        if ablation == "zero":
+            assert batch.ablated is None
+        elif ablation == "mean":
+            close(batch.ablated, naive_mean(model, pairs)[:width], **TOLERANCE)
+        else:
+            assert batch.ablated is not None
+            for one, activations in zip(index, batch.ablated, strict=True):
+                length = LENGTHS[one]
+                alone = model.activations(pairs.corrupted[[one], :length])[0]
+                close(activations[:length], alone, **TOLERANCE)
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_masked_logits_do_not_depend_on_the_budget(
+    case: Case, ablation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgewise.batches.BATCH_TOKENS", 16)
+    model, pairs = case.model, random_pairs(LENGTHS)
+    mask = torch.rand(model.graph.legal.shape)
+    values = []
+    for budget in (0, 40_000, 2**30):
+        batches = Batches(model, pairs, ablation, budget_bytes=budget)
+        logits = torch.empty(len(pairs), 2, model.architecture.n_outputs)
+        for index in batches.indices():
+            batch = batches.batch(index)
+            logits[index] = model(batch.pairs.clean, mask, batch.ablated, batch.pairs.targets)
+        values.append(logits)
+    for logits in values[1:]:
+        close(logits, values[0], **TOLERANCE)
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_what_is_kept_is_run_once_and_what_is_not_each_time(case: Case, ablation: Any) -> None:
+    model, pairs = case.model, random_pairs([6] * 4)
+    model.flops = 0
+    batches = Batches(model, pairs, ablation, budget_bytes=0)
+    at_first, work = model.flops, []
+    for _ in range(2):
+        model.flops = 0
+        batches.batch(torch.arange(4))
+        work.append(model.flops)
+    assert work[0] == work[1] > 0
+    model.flops = 0
+    batches = Batches(model, pairs, ablation)
+    for _ in range(2):
+        batches.batch(torch.arange(4))
+    assert model.flops == at_first + work[0]
+
+
+def test_a_mean_is_taken_over_the_prompts_that_reach_a_position(case: Case) -> None:
+    pairs = random_pairs(LENGTHS)
+    close(mean_activations(case.model, pairs), naive_mean(case.model, pairs), **TOLERANCE)
+
+
+def test_a_mean_can_be_taken_over_other_prompts_of_other_lengths(case: Case) -> None:
+    pairs = random_pairs(LENGTHS)
+    for others in (random_pairs([9, 8], seed=1), random_pairs([4, 3], seed=1)):
+        batches = Batches(case.model, pairs, "mean", mean_over=others)
+        batch = batches.batch(torch.tensor([0, 1]))
+        assert batch.ablated is not None and batch.ablated.shape[0] == 7
+        mean = naive_mean(case.model, others)[:7]
+        close(batch.ablated[: len(mean)], mean, **TOLERANCE)
+        assert not batch.ablated[len(mean) :].any()
+
+
+@pytest.mark.parametrize(("tokens", "writers"), [(16, 2**30), (4096, 16)])
+def test_batches_are_bounded_in_tokens_and_in_what_their_writers_take(
+    tokens: int, writers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`writers`: of how many tokens the outputs may be held."""
+    pairs, model = random_pairs(LENGTHS), MaskedTransformer(gpt2())
+    per_token = len(model.graph.writers) * model.architecture.d_model * model.dtype.itemsize
+    monkeypatch.setattr("edgewise.batches.BATCH_TOKENS", tokens)
+    model.batch_bytes = writers * per_token
+    batches = Batches(model, pairs, "zero").indices()
+    for ours, theirs in zip(batches, pairs.batches(16), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_model_that_is_not_causal_takes_prompts_of_one_length_only() -> None:
+    model = MaskedTransformer(gpt2(), id="both ways")
+    model.architecture.causal = False
+    Batches(model, random_pairs([5, 5]), "zero")
+    with pytest.raises(ValueError, match="both ways is not causal: all prompts must have the same"):
+        Batches(model, random_pairs([5, 4]), "zero")
