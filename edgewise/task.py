@@ -44,11 +44,17 @@ class Task:
     training_loss: Loss
     attribution_loss: Loss
     metrics: Mapping[str, Metric]
+    primary: str
+    """The metric by which circuits are chosen and curves are drawn first."""
     ablation: Ablation = "interchange"
     true_circuits: Mapping[Ablation, list[Bool[Tensor, "reader writer"]]] = field(
         default_factory=dict
     )
 
     def __post_init__(self) -> None:
+        if self.primary not in self.metrics:
+            raise ValueError(
+                f"primary metric {self.primary!r}; expected one of {', '.join(self.metrics)}"
+            )
         if self.ablation not in ABLATIONS:
             raise ValueError(f"ablation {self.ablation!r}; expected one of {', '.join(ABLATIONS)}")

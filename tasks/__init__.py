@@ -1,37 +1,15 @@
 """The tasks by name. A new one is one file here and one line below."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from edgewise.task import Sizes, Task
-from edgewise.transformer import MaskedTransformer
 from tasks.boolean import BOOLEAN_FEW_SHOT, BOOLEAN_INSTRUCTION
 from tasks.custom import PREFIX, CustomTask
 from tasks.gendered_pronoun import GENDERED_PRONOUN
 from tasks.greater_than import GREATER_THAN, GREATER_THAN_01
 from tasks.ioi import IOI, IOI_T1
+from tasks.shared.builder import TaskBuilder
 from tasks.tracr import TracrTask
 from tasks.tracr_programs import PROGRAMS, XPROPORTION
-
-
-@runtime_checkable
-class TaskBuilder(Protocol):
-    """What a task offers.
-
-    One that owns its model also has `load_model() -> MaskedTransformer`; one that is made from a
-    file has the file's hash, `digest`.
-    """
-
-    version: ClassVar[int]
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def description(self) -> str: ...
-    def build(
-        self, model: MaskedTransformer, tokenizer: Any, *, seed: int, sizes: Sizes | None = None
-    ) -> Task: ...
-
 
 _BUILDERS: tuple[TaskBuilder, ...] = (
     IOI,
@@ -44,7 +22,7 @@ _BUILDERS: tuple[TaskBuilder, ...] = (
     *map(TracrTask, PROGRAMS),
     TracrTask(XPROPORTION, over_positions=True),
 )
-TASKS = {builder.name: builder for builder in _BUILDERS}
+TASKS: dict[str, TaskBuilder] = {builder.name: builder for builder in _BUILDERS}
 
 
 def find_task(name: str) -> TaskBuilder:

@@ -25,6 +25,7 @@ from transformers import PreTrainedTokenizerBase
 from edgewise.prompts import PromptPairs
 from edgewise.task import Sizes, Task
 from edgewise.transformer import MaskedTransformer
+from tasks.shared.builder import OnAnyModel
 from tasks.shared.next_token import Example, next_token_task, stacked
 from tasks.shared.text import counts, encode, tokenizer_name
 
@@ -69,7 +70,7 @@ class Question(NamedTuple):
 
 
 @dataclass(frozen=True)
-class BooleanTask:
+class BooleanTask(OnAnyModel):
     """The value of a Boolean expression; `introduction` stands before the question."""
 
     name: str

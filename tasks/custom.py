@@ -27,6 +27,7 @@ from transformers import PreTrainedTokenizerBase
 
 from edgewise.task import Sizes, Task
 from edgewise.transformer import MaskedTransformer
+from tasks.shared.builder import OnAnyModel
 from tasks.shared.next_token import Example, next_token_task, stacked
 from tasks.shared.text import encode
 
@@ -49,11 +50,11 @@ class Line:
 
 
 @dataclass(frozen=True, eq=False)
-class CustomTask:
+class CustomTask(OnAnyModel):
     """Your own prompts and answers, from a file of JSON lines."""
 
     path: Path
-    digest: str
+    content_hash: str
     lines: Mapping[int, Line]
     version: ClassVar[int] = 1
 
@@ -80,6 +81,10 @@ class CustomTask:
             return read
 
         return cls(path, hashlib.sha256(content).hexdigest(), _each(path, rows, line))
+
+    @property
+    def digest(self) -> str:
+        return self.content_hash
 
     @property
     def description(self) -> str:

@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from edgewise.prompts import PromptPairs
 from edgewise.task import Sizes, Task
 from edgewise.transformer import MaskedTransformer
+from tasks.shared.builder import OnAnyModel
 from tasks.shared.next_token import next_token_task
 from tasks.shared.text import Vocabulary, counts, draw, fill, tokenise_answered
 from tasks.words.gendered_pronoun import BOYS, GIRLS, HELD_OUT_SENTENCES, QUALITIES, SENTENCES
@@ -29,7 +30,7 @@ PRONOUNS = {"she": GIRLS, "he": BOYS}
 
 
 @dataclass(frozen=True)
-class GenderedPronoun:
+class GenderedPronoun(OnAnyModel):
     """Tag questions about one name; the test prompts have sentences of their own."""
 
     name: str = "gendered-pronoun"

@@ -27,6 +27,7 @@ from transformers import PreTrainedTokenizerBase
 from edgewise.prompts import PromptPairs
 from edgewise.task import Sizes, Task
 from edgewise.transformer import MaskedTransformer
+from tasks.shared.builder import OnAnyModel
 from tasks.shared.text import (
     Vocabulary,
     counts,
@@ -44,7 +45,7 @@ DIGITS = tuple(f"{year:02}" for year in range(100))
 
 
 @dataclass(frozen=True)
-class GreaterThan:
+class GreaterThan(OnAnyModel):
     """The task with one of the two rules of corruption."""
 
     name: str
@@ -86,6 +87,7 @@ class GreaterThan:
             training_loss=years.kl,
             attribution_loss=years.negative_probability_difference,
             metrics=years.metrics(),
+            primary="kl",
         )
 
     def _draw(

@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from edgewise.prompts import PromptPairs
 from edgewise.task import Sizes, Task
 from edgewise.transformer import MaskedTransformer
+from tasks.shared.builder import OnAnyModel
 from tasks.shared.next_token import next_token_task
 from tasks.shared.text import Vocabulary, counts, draw, fill, tokenise_answered
 from tasks.words.ioi import HELD_OUT_SENTENCES, NAMES, OBJECTS, PLACES, SENTENCES
@@ -48,7 +49,7 @@ class Template:
 
 
 @dataclass(frozen=True)
-class IndirectObject:
+class IndirectObject(OnAnyModel):
     """A family of templates; without `held_out` ones, the test prompts come from the same."""
 
     name: str

@@ -53,10 +53,15 @@ class TracrTask:
     program: Program
     over_positions: bool = False
     version: ClassVar[int] = 1
+    owns_model: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
         return f"tracr-{self.program.name}" + ("-softmax" if self.over_positions else "")
+
+    @property
+    def digest(self) -> None:
+        return None
 
     @property
     def description(self) -> str:
@@ -95,11 +100,11 @@ class TracrTask:
         }
         if architecture.categorical:
             training, attribution = _summed_kl, metrics.negative_logit_difference
-            measured = CATEGORICAL_METRICS
+            measured, primary = CATEGORICAL_METRICS, metrics.KL
         else:
             training = _kl_over_positions if self.over_positions else _summed_error
             attribution = against_mean(pairs.answers.mean(0))
-            measured = NUMERICAL_METRICS
+            measured, primary = NUMERICAL_METRICS, metrics.SQUARED_ERROR
         return Task(
             self.name,
             self.version,
@@ -107,6 +112,7 @@ class TracrTask:
             training_loss=training,
             attribution_loss=attribution,
             metrics=measured,
+            primary=primary.name,
             ablation=ablation,
             true_circuits=TrueCircuits(self.program, model, bos),
         )

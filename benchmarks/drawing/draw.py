@@ -119,8 +119,8 @@ def known_truths(
 
     None of any other task, nor of a program that is compiled to other `weights` than these.
     """
-    builder: Any = TASKS.get(task)
-    if not hasattr(builder, "load_model"):
+    builder = TASKS.get(task)
+    if builder is None or not builder.owns_model:
         return []
     model = builder.load_model()
     if weights is not None and model.weight_hash != weights:

@@ -144,7 +144,7 @@ class _Parser:
             given, interval = self._interval(entry, where, goal)
             train = self._numbers(entry["train"], f"{where}: train") if "train" in entry else None
             for task, settings in self._settings(given, where, own_tasks):
-                owns_model = hasattr(self.builders[task], "load_model")
+                owns_model = self.builders[task].owns_model
                 for size, model, ablation, dtype, seed in itertools.product(
                     _with_train(sizes.get(task, [Sizes()]), train),
                     [None] if owns_model else models,
@@ -367,10 +367,9 @@ def single_cell(
     if method not in METHODS:
         raise ValueError(unknown("method", method, METHODS))
     builder = _builder(task)
-    owns_model = hasattr(builder, "load_model")
-    if owns_model and model is not None:
+    if builder.owns_model and model is not None:
         raise ValueError(f"task {task!r} has its own model; leave the model {model!r} out")
-    options = None if owns_model else ModelOptions(model or BUNDLED)
+    options = None if builder.owns_model else ModelOptions(model or BUNDLED)
     bench = _bench(task, builder, seed, model=options)
     return Cell(method, METHODS[method].version, resolve(method, task, given), bench)
 
@@ -384,4 +383,4 @@ def _builder(name: str) -> TaskBuilder:
 
 
 def _bench(name: str, builder: TaskBuilder, seed: int, **options: Any) -> Bench:
-    return Bench(name, builder.version, seed, data=getattr(builder, "digest", None), **options)
+    return Bench(name, builder.version, seed, data=builder.digest, **options)

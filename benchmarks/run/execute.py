@@ -66,7 +66,7 @@ def execute(
             name: {"better": metric.better, "unit": metric.unit}
             for name, metric in task.metrics.items()
         },
-        "primary_metric": primary_metric(task).name,
+        "primary_metric": task.primary,
         "true_circuits": [int(truth.sum()) for truth in _truths(task)],
         "environment": environment.describe(model.device),
         "rows": rows,
@@ -144,10 +144,11 @@ def evaluate_scores(
         for position, row in enumerate(rows):
             row["draw"] = position // len(sizes)
     else:
-        metric = primary_metric(task)
-        values = _evaluate(model, task, circuits, task.validation, {metric.name: metric})
-        for row, mean in zip(rows, values[metric.name].double().mean(1).tolist(), strict=True):
-            row["validation"] = {metric.name: mean}
+        metric = task.primary
+        chosen = {metric: task.metrics[metric]}
+        values = _evaluate(model, task, circuits, task.validation, chosen)[metric]
+        for row, mean in zip(rows, values.double().mean(1).tolist(), strict=True):
+            row["validation"] = {metric: mean}
     return rows, prompts
 
 
@@ -170,11 +171,6 @@ def evaluate_circuits(
             row["truth"] = dict(compare_with_truth(circuit, truths))
         rows.append(row)
     return rows, prompts
-
-
-def primary_metric(task: Task) -> Metric:
-    """The metric that curves and choices are made by: the task's first."""
-    return next(iter(task.metrics.values()))
 
 
 def _truths(task: Task) -> Sequence[Tensor]:

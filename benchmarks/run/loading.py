@@ -38,8 +38,7 @@ class Loader:
             self._model = self._task = None
             dtype = getattr(torch, bench.dtype)
             if bench.model is None:
-                owner: Any = find_task(bench.task)
-                model = owner.load_model(dtype=dtype, device=self._device)
+                model = find_task(bench.task).load_model(dtype=dtype, device=self._device)
             else:
                 model = _load(bench.model, dtype, self._device, self._device_map)
             model.recompute, model.cuda_graphs = self._recompute, self._cuda_graphs
@@ -54,7 +53,7 @@ class Loader:
             if bench.model is not None:
                 tokenizer = _tokenizer(bench.model.id)
             builder = find_task(bench.task)
-            if getattr(builder, "digest", None) != bench.data:
+            if builder.digest != bench.data:
                 raise ValueError(f"the file of {bench.task} has changed since the run began")
             task = builder.build(model, tokenizer, seed=bench.seed, sizes=bench.sizes)
             if bench.ablation is not None:

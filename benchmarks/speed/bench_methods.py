@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.grid.cell import BUNDLED, Cell
 from benchmarks.grid.suite import parse_suite
-from benchmarks.run.execute import evaluate_circuits, primary_metric
+from benchmarks.run.execute import evaluate_circuits
 from benchmarks.run.loading import Loader
 from benchmarks.speed.measuring import Measure
 from benchmarks.store import draws_of
@@ -74,7 +74,7 @@ def test_a_discovery(measure: Measure, loader: Loader, cell: Cell) -> None:
         sizes = [int(truth.sum()) for truth in truths] or [round(TENTH * model.graph.n_edges)]
         found = draws_of(found)[0].circuit(sizes[0])
     (row,), _ = evaluate_circuits(model, task, [found])
-    metric = primary_metric(task)
+    metric = task.metrics[task.primary]
     measure.add(
         kept=found.n_edges,
         test_prompts=len(task.test),

@@ -58,6 +58,7 @@ def random_task(model: MaskedTransformer, *, prompts: int, positions: int) -> Ta
         training_loss=kl_divergence,
         attribution_loss=negative_logit_difference,
         metrics={"kl": KL},
+        primary="kl",
     )
 
 

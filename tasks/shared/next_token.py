@@ -54,4 +54,5 @@ def next_token_task(name: str, version: int, splits: Mapping[str, PromptPairs]) 
         training_loss=kl_divergence,
         attribution_loss=negative_logit_difference,
         metrics=METRICS,
+        primary="kl",
     )

@@ -91,7 +91,8 @@ def test_eap_scores_are_eap_igs(
         pairs,
         training_loss=kl_divergence,
         attribution_loss=negative_logit_difference,
-        metrics={},
+        metrics={"kl": KL},
+        primary="kl",
     )
     expected = eap_ig["eap"].T
     for selection in ("top-absolute", "greedy-signed"):

@@ -54,7 +54,7 @@ def model_and_task(name: str) -> tuple[MaskedTransformer, Task]:
         builder = TASKS[name.replace("_", "-")]
         assert isinstance(builder, TracrTask)
         model = builder.load_model()
-        return model, builder.build(model, seed=0)
+        return model, builder.build(model, None, seed=0)
     return MaskedTransformer.from_pretrained(TINY_GPT2), toys.task(tiny_gpt2_pairs())
 
 
@@ -133,7 +133,7 @@ def test_the_papers_loss_on_the_first_batch_of_xproportion_is_the_published_code
     builder = TASKS["tracr-xproportion-softmax"]
     assert isinstance(builder, TracrTask)
     model = builder.load_model()
-    task, legal = builder.build(model, seed=0), model.graph.legal
+    task, legal = builder.build(model, None, seed=0), model.graph.legal
     masks = sampled_masks(given["start_log_alpha"], given["noise"][0])
     edges, nodes = masks.split([model.graph.n_edges, len(model.graph.writers)])
     mask = torch.zeros(legal.shape).masked_scatter(legal, edges) * nodes

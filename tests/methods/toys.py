@@ -8,7 +8,7 @@ from torch.nn import RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from edgewise.graph import Ablation
-from edgewise.metrics import kl_divergence, negative_logit_difference
+from edgewise.metrics import KL, kl_divergence, negative_logit_difference
 from edgewise.prompts import PromptPairs
 from edgewise.task import Loss, Task
 from edgewise.transformer import MaskedTransformer
@@ -62,7 +62,8 @@ def task(
         test=pairs,
         training_loss=training_loss,
         attribution_loss=negative_logit_difference,
-        metrics={},
+        metrics={"kl": KL},
+        primary="kl",
         ablation=ablation,
     )
 
