@@ -19,7 +19,7 @@ demo: .venv/.ready  ## run every method on a small model and two compiled progra
 
 test: .venv/.ready  ## run the tests
 	@echo "test: running the tests; what is skipped is listed at the end with the reason"
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses 2 --dist loadscope --benchmark-disable
 
 bench: .venv/.ready  ## time the methods, with tables and figures, into runs/benchmarks or OUT=DIR
 	@echo "bench: timing the methods; close other programs for steady numbers"

@@ -4,10 +4,10 @@ Readers are visited from `out` downwards; of each, one edge after the other is r
 that raises the objective by strictly less than `threshold`:  L(C \\ e) − L(C) < τ.  A component
 without outgoing edges is dropped with all its inputs, untested. The objective is one value over all
 training pairs.
-Cost: one forward pass of all pairs per tested edge, of which only what depends on the edge is run:
-everything below is still the full model, and above most components are cut off or do not see it.
-Most edges go, so the next few are tested in one pass, each without those before it; from the first
-that must stay on, the pass is for nothing.
+Cost: at most one forward pass of all pairs per tested edge, of which only what it changes is run.
+
+Most edges go, so the next few are tested in one pass, each without those before it; work after the
+first edge that must stay is wasted.
 """
 
 import math

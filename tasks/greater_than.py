@@ -87,7 +87,7 @@ class GreaterThan(OnAnyModel):
             training_loss=years.kl,
             attribution_loss=years.negative_probability_difference,
             metrics=years.metrics(),
-            primary="kl",
+            primary="year_kl",
         )
 
     def _draw(

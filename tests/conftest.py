@@ -22,7 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("benchmark_only"):
         _checks.uninstall()
     elif "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(2)
+        torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -72,7 +72,7 @@ class Search:
         return replace(self.cell, settings={**self.cell.settings, self.setting: value})
 
     def nearest(self, trials: Sequence[Trial]) -> Trial:
-        """Of equally near ones, the first."""
+        """Ties go to the earliest trial."""
         return min(trials, key=lambda trial: abs(trial.sparsity - self.sparsity))
 
     def is_found(self, trials: Sequence[Trial]) -> bool:

@@ -125,4 +125,10 @@ def test_a_task_with_an_unknown_ablation_is_an_error(unchecked: None) -> None:
     ablation: Any = "resample"
     losses = kl_divergence, negative_logit_difference
     with pytest.raises(ValueError, match="'resample'; expected one of interchange, zero, mean"):
-        Task("task", 1, PAIRS, PAIRS, PAIRS, *losses, {"kl": KL}, ablation)
+        Task("task", 1, PAIRS, PAIRS, PAIRS, *losses, {"kl": KL}, "kl", ablation)
+
+
+def test_a_task_whose_primary_metric_it_does_not_measure_is_an_error() -> None:
+    losses = kl_divergence, negative_logit_difference
+    with pytest.raises(ValueError, match="primary metric 'accuracy'; expected one of kl"):
+        Task("task", 1, PAIRS, PAIRS, PAIRS, *losses, {"kl": KL}, "accuracy")

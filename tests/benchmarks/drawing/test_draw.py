@@ -175,7 +175,9 @@ def test_a_compiled_programs_circuit_is_compared_with_the_nearest_true_one(
     """Compiling a program takes long, so a stand-in knows two true circuits."""
     truths = {"zero": [GRAPH.mask_of(EDGES[2:]), GRAPH.mask_of([*EDGES, *DEAD[1:]])]}
     stand_in = SimpleNamespace(
-        load_model=lambda: None, build=lambda *_, **__: SimpleNamespace(true_circuits=truths)
+        owns_model=True,
+        load_model=lambda: None,
+        build=lambda *_, **__: SimpleNamespace(true_circuits=truths),
     )
     monkeypatch.setitem(TASKS, "tracr-stand-in", stand_in)
     origin = {"task": "tracr-stand-in", "method": "eap", "seed": 4, "ablation": "zero"}

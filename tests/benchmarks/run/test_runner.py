@@ -236,7 +236,7 @@ def test_a_task_that_cannot_be_built_fails_its_own_cells(
 ) -> None:
     class Unbuildable:
         name = description = "unbuildable"
-        version = 1
+        version, owns_model, digest = 1, True, None
 
         def load_model(self, **options: Any) -> Any:
             return _PROGRAM.load_model(**options)

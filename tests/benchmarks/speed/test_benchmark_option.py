@@ -1,5 +1,6 @@
 """`pytest --benchmark` and `pytest benchmarks --benchmark-only` run benchmarks/, and only that."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ ROOT = Path(__file__).parents[3]
 def collected(*arguments: str) -> list[str]:
     """The tests that a run from the repository's root would run."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    # A run of its own, also where this one is shared among processes.
+    env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     return [line for line in done.stdout.splitlines() if "::" in line]
 
 
