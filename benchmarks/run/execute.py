@@ -23,8 +23,11 @@ from methods import METHODS
 Prompts = dict[str, Tensor]
 
 
-_COST = ("seconds", "flops", "forward_equivalents", "peak_bytes", "peak_memory_source")
-"""What a record says of its discovery."""
+_COST = (
+    *("seconds", "flops", "forward_equivalents", "peak_bytes", "peak_memory_source"),
+    "environment",
+)
+"""What a record says of what its discovery cost, and where."""
 
 
 def execute(
@@ -111,14 +114,10 @@ def finish(
     cell: Cell, model: MaskedTransformer, trained: Record, found: Discovery
 ) -> tuple[Discovery, dict[str, Any]]:
     """What the cell's method makes of another cell's training, at the cost of that training."""
-    method = METHODS[cell.method](**cell.settings)
-    cost = {name: trained[name] for name in (*_COST, "environment")}
+    discovery = METHODS[cell.method](**cell.settings).finish(first_of(found).extra, model.graph)
+    cost = {name: trained[name] for name in _COST}
     origin = trained.get("trained_in", trained["name"])
-    return method.finish(first_of(found).extra, model.graph), {
-        **cost,
-        "notes": {},
-        "trained_in": origin,
-    }
+    return discovery, {**cost, "notes": {}, "trained_in": origin}
 
 
 def evaluate_discovery(
