@@ -16,9 +16,6 @@ SPARSITIES = (
 )
 """Where every ranking is cut, whatever the method."""
 
-DTYPES = ("float32", "float64", "bfloat16", "float16")
-
-
 BUNDLED = "bundled"
 """The id of the model that comes with the package."""
 

@@ -18,11 +18,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.grid.cell import BUNDLED, DTYPES, SPARSITIES, Bench, Cell, ModelOptions
+from benchmarks.grid.cell import BUNDLED, SPARSITIES, Bench, Cell, ModelOptions
 from benchmarks.grid.crossing import Crossing, crossings_of
 from benchmarks.grid.search import Search
 from benchmarks.grid.settings import convert, grid, resolve, unknown
 from edgewise.graph import ABLATIONS
+from edgewise.precision import DTYPES
 from edgewise.task import Sizes
 from methods import METHODS
 from tasks import PREFIX, TASKS, TaskBuilder, find_task

@@ -56,7 +56,7 @@ def execute(
         "definition": cell.definition(),
         "kind": "circuit" if isinstance(discovery, Circuit) else "scores",
         "model": model.id,
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": cell.bench.dtype,
         "graph": model.graph.convention,
         "n_edges": model.graph.n_edges,
         "ablation": task.ablation,

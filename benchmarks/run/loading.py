@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 
 from benchmarks.grid.cell import BUNDLED, TINY_LLAMA, Bench, Cell, ModelOptions
 from edgewise import MaskedTransformer, Task
+from edgewise.precision import dtype_of, set_products
 from tasks import find_task
 from tasks.models.bundled import FOLDER
 from tasks.models.tiny_llama import tiny_llama, tiny_tokenizer
@@ -33,10 +34,11 @@ class Loader:
 
     def model(self, bench: Bench) -> MaskedTransformer:
         """Raises ValueError, in one line, for a model that is missing or not supported."""
+        set_products(bench.dtype)
         key = (bench.model or bench.task, bench.dtype)
         if self._model is None or self._model[0] != key:
             self._model = self._task = None
-            dtype = getattr(torch, bench.dtype)
+            dtype = dtype_of(bench.dtype)
             if bench.model is None:
                 model = find_task(bench.task).load_model(dtype=dtype, device=self._device)
             else:

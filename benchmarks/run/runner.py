@@ -32,6 +32,7 @@ from benchmarks.run.search import search
 from benchmarks.store import FAILED, FINISHED, SCHEMA, UNSUPPORTED, Discovery, Record, Store
 from edgewise import parallel
 from edgewise.discovery import Unsupported
+from edgewise.precision import check_products
 from edgewise.progress import track
 from methods import METHODS
 
@@ -94,11 +95,14 @@ def run(
             raise ValueError(f"{backend.jobs} jobs under torchrun; expected 1: it shares cells out")
         if searches:
             raise ValueError("searches under torchrun; expected a run in one process")
+    benches = [*(c.bench for c in cells), *(s.cell.bench for s in searches)]
+    for dtype in {bench.dtype for bench in benches}:
+        check_products(dtype, options.device)
     # Where others run the cells, the device may be theirs alone.
     store, loader = Store(folder), Loader(torch.device("cpu")) if backend else options.loader
     if parallel.rank() == 0:
         store.prepare()
-    known = identify([*(c.bench for c in cells), *(s.cell.bench for s in searches)], loader)
+    known = identify(benches, loader)
 
     def identified(cell: Cell) -> Cell:
         return replace(cell, bench=known[cell.bench])

@@ -19,12 +19,12 @@ from transformers.utils.import_utils import is_accelerate_available
 
 from benchmarks.speed.gpu.cases import ALL, CPU, FEW, TOKENS, Case, Shape, case_of
 from benchmarks.speed.gpu.parts import Measurement, Row, Setting
-from benchmarks.speed.gpu.precision import products_in
 from benchmarks.speed.random_models import random_task
 from edgewise.circuit import Circuit
 from edgewise.discovery import Checkpoint, Meter
 from edgewise.evaluate import evaluate
 from edgewise.graph import ABLATIONS, Ablation, Graph
+from edgewise.precision import products_in
 from edgewise.prefix import NO_PREFIX, Prefix
 from edgewise.prompts import PromptPairs
 from edgewise.task import Task

@@ -9,8 +9,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.speed.gpu.gpt2_small import FULL, TOY, Bench, curve_of, training_of
-from benchmarks.speed.gpu.parts import Measurement, Row, Setting
-from benchmarks.speed.gpu.precision import PRECISIONS, Precision, products_in
+from benchmarks.speed.gpu.parts import PRECISIONS, Measurement, Row, Setting
+from edgewise.precision import products_in
 
 TOP = 25
 PRODUCTS = ("gemm", "gemv", "cutlass", "xmma", "nvjet", "splitk", "::mm", "::bmm", "addmm")
@@ -25,7 +25,7 @@ def measurements(setting: Setting) -> list[Measurement]:
     ]
 
 
-def _step(bench: Bench, precision: Precision) -> Row:
+def _step(bench: Bench, precision: str) -> Row:
     with products_in(precision) as dtype:
         training, steps = training_of(bench, dtype, graphs=False), itertools.count()
         return kernels_of(lambda: training.step(next(steps)), bench.device)

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from benchmarks.speed.gpu.clock import median_seconds
-from benchmarks.speed.gpu.parts import Measurement, Row, Setting
-from benchmarks.speed.gpu.precision import PRECISIONS, Precision, products_in
+from benchmarks.speed.gpu.parts import PRECISIONS, Measurement, Row, Setting
+from edgewise.precision import products_in
 
 SHAPES = {
     "gpt2, 32 prompts": (36, 80, 512, 768),
@@ -38,7 +38,7 @@ def measurements(setting: Setting) -> list[Measurement]:
     return [*named, *gathered]
 
 
-def _both(shape: tuple[int, int, int, int], precision: Precision, device: torch.device) -> Row:
+def _both(shape: tuple[int, int, int, int], precision: str, device: torch.device) -> Row:
     readers, writers, tokens, width = shape
     row: Row = {"gflop": 2e-9 * readers * writers * tokens * width}
     with products_in(precision) as dtype:

@@ -18,6 +18,8 @@ import torch
 
 Row = dict[str, Any]
 Measurement = tuple[str, Callable[[], Row]]
+PRECISIONS = ("float32", "tf32", "bfloat16")
+"""In which products are timed."""
 
 
 @dataclass(frozen=True)

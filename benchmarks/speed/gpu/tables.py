@@ -135,7 +135,7 @@ def _codellama(rows: dict[str, Row]) -> str:
             "6,000 steps, hours": row["projected_hours_of_6000_steps"],
         }
         for name, row in rows.items()
-        if name.startswith("step, ")
+        if name.startswith("step, ") and "skipped" not in row
     )
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -219,6 +219,14 @@ def test_a_failing_cell_is_recorded_stops_no_other_and_is_run_again(
     monkeypatch.setattr(Failing, "discover", lambda *_, **k: METHODS["eap"]().discover(*_[1:], **k))
     statuses = run_small([failing, working], tmp_path)
     assert statuses[failed["name"]] == FINISHED and SKIPPED in statuses.values()
+
+
+def test_a_dtype_that_the_device_lacks_ends_a_run_before_any_cell(tmp_path: Path) -> None:
+    known = cell("eap")
+    tf32 = replace(known, bench=replace(known.bench, dtype="tf32"))
+    with pytest.raises(ValueError, match="tf32"):
+        run_small([known, tf32], tmp_path)
+    assert not Store(tmp_path).records()
 
 
 def test_what_a_method_does_not_support_is_recorded_and_not_tried_again(

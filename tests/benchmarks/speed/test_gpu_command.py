@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from benchmarks.speed.gpu.__main__ import PARTS, main
-from benchmarks.speed.gpu.parts import Part, Row, Setting, run_parts
-from benchmarks.speed.gpu.precision import PRECISIONS
+from benchmarks.speed.gpu.parts import PRECISIONS, Part, Row, Setting, run_parts
 from benchmarks.speed.gpu.tables import tables
 from tests.benchmarks.speed.blocked import needed
 

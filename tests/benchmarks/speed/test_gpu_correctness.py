@@ -8,8 +8,8 @@ from torch import Tensor
 
 from benchmarks.speed.gpu import cases, correctness
 from benchmarks.speed.gpu.parts import Measurement, Setting
-from benchmarks.speed.gpu.precision import products_in
 from edgewise.architectures.gpt2 import GPT2Architecture
+from edgewise.precision import products_in
 from edgewise.writers import WriterBuffer
 from methods.edge_pruning import Training
 from tests.edgewise.places import made_up_devices
