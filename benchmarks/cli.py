@@ -188,7 +188,7 @@ def discover(
     """Run one cell, its settings as in a suite, and print what it found."""
     from benchmarks.grid.settings import parse_assignments
     from benchmarks.grid.suite import single_cell
-    from benchmarks.report.tables import show_record
+    from benchmarks.report.cell import show_record
     from benchmarks.run.environment import device_of
     from benchmarks.run.runner import Options, run
     from benchmarks.store import Store

@@ -208,7 +208,7 @@ def _order(record: Record, methods: Mapping[str, int]) -> tuple[Any, ...]:
     definition = record["definition"]
     method, settings = definition["method"], definition["settings"]
     turned = settings.get(swept(method) or "", 0.0)
-    rest = json.dumps(settings, sort_keys=True)
+    rest = [(type(value).__name__, value) for _, value in sorted(settings.items())]
     place = methods.get(method, len(methods))
     return place, method, label_of(record), turned, rest, definition["seed"]
 

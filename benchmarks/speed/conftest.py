@@ -9,7 +9,7 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.report.tables import aligned
+from benchmarks.report.table import aligned
 from benchmarks.run import environment
 from benchmarks.speed.measuring import InTurns, Measure
 from benchmarks.speed.timings import cost_lines, show_costs

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from scipy.stats import linregress
 
 from benchmarks.drawing.style import method_style, style
-from benchmarks.report.panel_grid import CAPTION_LINE_INCHES
+from benchmarks.report.figures.panel_grid import CAPTION_LINE_INCHES
 from benchmarks.report.panels import grouped
 
 Timing = dict[str, Any]

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.drawing.style import method_style, save
-from benchmarks.report.report import write_table
-from benchmarks.report.tables import Line, aligned
+from benchmarks.report.table import Line, aligned, write_table
 from benchmarks.speed.scaling import QUANTITIES, Timing, along_axes, fit, scaling_figure, series
 
 MEGABYTE = 2**20

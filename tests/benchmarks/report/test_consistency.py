@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from benchmarks.report.captions import captions
-from benchmarks.report.consistency import chance_overlap, consistency_figure, repeats
-from benchmarks.report.panels import load_panels
+from benchmarks.report.figures.consistency import consistency
+from benchmarks.report.repeats import chance_overlap
 from benchmarks.report.report import report
+from benchmarks.report.results import Results
 from benchmarks.store import Record, Store
 from edgewise import Circuit
 from tests.benchmarks.samples import GRAPH
@@ -55,15 +56,15 @@ def test_chance_is_the_mean_overlap_of_random_circuits() -> None:
 
 
 def test_every_circuit_and_every_pair_is_in_the_histograms(folder: Path) -> None:
-    panels, _ = load_panels(folder)
-    figure = consistency_figure(repeats(panels, folder))
+    results = Results(folder)
+    (figure,) = consistency(results).values()
     sparsity, overlap = figure.subfigs[0].axes
     counts = [
         sum(bar.get_height() for bar in axes.patches)  # pyright: ignore[reportAttributeAccessIssue]
         for axes in (sparsity, overlap)
     ]
     assert counts == [3, 3]
-    (caption,) = captions(panels)
+    (caption,) = captions(results.panels)
     assert " ".join(figure.texts[0].get_text().split()) == caption
 
 

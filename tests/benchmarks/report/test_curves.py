@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.report.curves import FILLS, faithfulness_figure, metrics_figure
-from benchmarks.report.panel_grid import starts
+from benchmarks.report.figures.curves import FILLS, faithfulness_figure, metrics_figure
+from benchmarks.report.figures.panel_grid import starts
 from benchmarks.report.panels import load_panels
 from benchmarks.store import Record, Store
 from tests.benchmarks.samples import GRAPH

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from benchmarks.report.captions import captions
+from benchmarks.report.figures.recovered import recoveries, recovery_figure
 from benchmarks.report.panels import load_panels
-from benchmarks.report.recovery_figure import recoveries, recovery_figure
 from benchmarks.report.report import report
 from benchmarks.store import Record, Store
 from edgewise import Circuit, EdgeScores
@@ -46,7 +46,7 @@ def folder(
     add("eap", {}, scores.circuit(4), scores)
     known_truths = {"tracr-one": TRUTHS}
     monkeypatch.setattr(
-        "benchmarks.report.recovery_figure.known_truths",
+        "benchmarks.report.figures.recovered.known_truths",
         lambda task, ablation, weights: known_truths[task] if weights == "abc" else [],
     )
     return tmp_path / "results"

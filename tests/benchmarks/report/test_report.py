@@ -12,11 +12,11 @@ from scipy import stats
 
 from benchmarks.drawing.style import GREY, method_style
 from benchmarks.report.captions import captions
-from benchmarks.report.curves import LINES, POINTS, faithfulness_figure
+from benchmarks.report.figures.curves import LINES, POINTS, faithfulness_figure
 from benchmarks.report.intervals import bootstrap_interval
 from benchmarks.report.panels import load_panels
 from benchmarks.report.report import report
-from benchmarks.report.tables import latex
+from benchmarks.report.table import latex
 from benchmarks.store import FAILED, SCHEMA, Record, Store
 from methods import METHODS
 from tests.benchmarks.samples import GRAPH, N_PROMPTS
@@ -55,10 +55,37 @@ def test_every_file_is_written_and_named(folder: Path) -> None:
     names = {path.relative_to(folder).as_posix() for path in written}
     assert names == {
         *(f"tables/{table}.{kind}" for table in TABLES for kind in ("md", "tex", "csv")),
+        "tables/rows.csv",
         *(f"figures/{figure}.{kind}" for figure in FIGURES for kind in ("png", "svg")),
     }
     assert all(path.stat().st_size > 0 for path in written)
     assert not list(folder.rglob("*.tmp"))
+
+
+def test_the_frame_of_all_rows_holds_every_circuit_and_metric(folder: Path) -> None:
+    report(folder)
+    (panel,), _ = load_panels(folder)
+    found = lines(folder, "rows")
+    assert len(found) == sum(len(row.metrics) for row in panel.rows)
+    first = found[0]
+    row = panel.rows[0]
+    estimate = row.metrics[first["metric"]]
+    assert (first["cell"], int(first["edges"])) == (row.cell, row.edges)
+    values = [float(first[name]) for name in ("value", "low", "high")]
+    assert values == pytest.approx(list(estimate))
+
+
+def test_what_no_longer_applies_is_removed_and_nothing_else(folder: Path) -> None:
+    report(folder)
+    stale = [folder / "tables" / f"without_results.{suffix}" for suffix in ("md", "tex", "csv")] + [
+        folder / "figures" / f"recovered-tracr-sort.{kind}" for kind in ("png", "svg")
+    ]
+    own = [folder / "tables" / "notes.md", folder / "figures" / "mine.png"]
+    for path in [*stale, *own]:
+        path.write_text("")
+    _, written = report(folder)
+    assert not any(path.exists() for path in stale)
+    assert all(path.exists() for path in [*own, *written])
 
 
 def test_a_circuit_stands_beside_the_rankings_at_its_own_size(folder: Path) -> None:

@@ -27,7 +27,8 @@ from benchmarks.drawing.draw import known_truths
 from benchmarks.drawing.style import method_style, style
 from benchmarks.report.captions import captions
 from benchmarks.report.panels import Panel, Row
-from benchmarks.report.recovered import best_rows, errors, verdict
+from benchmarks.report.results import Results
+from benchmarks.report.tables.recovered import best_rows, errors, verdict
 from benchmarks.store import Store
 from edgewise import Circuit
 from edgewise.evaluate import nearest_truth
@@ -57,9 +58,17 @@ class Recovery:
     found: Sequence[Recovered]
 
 
+def recovered(results: Results) -> dict[str, Figure]:
+    """By the program's name."""
+    return {
+        recovery.panel.task: recovery_figure(recovery)
+        for recovery in recoveries(results.panels, results.store)
+    }
+
+
 def recoveries(panels: Sequence[Panel], store: Store) -> list[Recovery]:
     """Every panel of a compiled program whose true circuits are those of today."""
-    recovered: list[Recovery] = []
+    found_of_all: list[Recovery] = []
     for panel in panels:
         first = panel.records[0]
         weights = first["definition"].get("weights")
@@ -74,8 +83,8 @@ def recoveries(panels: Sequence[Panel], store: Store) -> list[Recovery]:
             if truths
         ]
         if found:
-            recovered.append(Recovery(panel, found))
-    return recovered
+            found_of_all.append(Recovery(panel, found))
+    return found_of_all
 
 
 def recovery_figure(recovery: Recovery) -> Figure:

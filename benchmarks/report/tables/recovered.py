@@ -3,11 +3,15 @@
 That is a choice by the truth, and so an upper bound on what a method's settings can do.
 """
 
-from collections.abc import Iterable
-
 from benchmarks.drawing.style import method_style
 from benchmarks.report.panels import Panel, Row, grouped
-from benchmarks.report.tables import Line
+from benchmarks.report.results import Results
+from benchmarks.report.table import Line, Table
+
+_CAPTION = (
+    "Each method's circuit nearest to a true one, of all its settings, seeds and draws: chosen by "
+    "the truth. Rankings are cut to a true circuit's size."
+)
 
 
 def best_rows(panel: Panel) -> list[Row]:
@@ -34,10 +38,10 @@ def verdict(row: Row) -> str:
     return f"{row.truth['missing']} missing, {row.truth['extra']} extra"
 
 
-def recovered(panels: Iterable[Panel]) -> list[Line]:
+def recovered(results: Results) -> list[Line]:
     """One line per program, one column per method."""
     lines: list[Line] = []
-    for panel in panels:
+    for panel in results.panels:
         best = best_rows(panel)
         if best:
             sizes = sorted(set(panel.records[0]["true_circuits"]))
@@ -50,3 +54,6 @@ def recovered(panels: Iterable[Panel]) -> list[Line]:
                 }
             )
     return lines
+
+
+TABLE = Table("recovered", _CAPTION, recovered, list, list)

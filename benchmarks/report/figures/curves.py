@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.typing import FillStyleType
 
 from benchmarks.drawing.style import GREY, error_axis, method_style, sparsity_axis, style
-from benchmarks.report.panel_grid import (
+from benchmarks.report.figures.panel_grid import (
     LEGEND_LINE_INCHES,
     draw_legend,
     entries,
@@ -21,6 +21,7 @@ from benchmarks.report.panel_grid import (
     starts,
 )
 from benchmarks.report.panels import Panel, Row, grouped
+from benchmarks.report.results import Results
 
 FILLS: tuple[FillStyleType, ...] = ("full", "none", "left", "top", "right", "bottom")
 """Of the markers of a method's variants."""
@@ -34,8 +35,35 @@ SMALL_LABELS = 7.5
 NOTE_POINTS = 10
 """From one note to the next."""
 
+AGREEMENT = ("accuracy", "exact_match", "kendall_tau")
+"""Metrics that say how often, or how far, a circuit decides as it should."""
+
 Fills = Mapping[tuple[str, str], FillStyleType]
 """By method and variant."""
+
+
+def faithfulness(results: Results) -> dict[str, Figure]:
+    """The primary metrics."""
+    return {"": faithfulness_figure(results.curves)} if results.curves else {}
+
+
+def task_metrics(results: Results) -> dict[str, Figure]:
+    """What tasks measure besides their primary metric and the agreement of choices."""
+    panels = results.curves
+    names = [name for panel in panels for name in panel.records[0]["metrics"]]
+    shown = {*AGREEMENT, *(panel.metric for panel in panels)}
+    return _metrics(results, [name for name in dict.fromkeys(names) if name not in shown])
+
+
+def agreement(results: Results) -> dict[str, Figure]:
+    """How often circuits decide as the model does."""
+    return _metrics(results, AGREEMENT)
+
+
+def _metrics(results: Results, metrics: Iterable[str]) -> dict[str, Figure]:
+    """A search ends at one sparsity: its table says it all, and the primary metric is enough."""
+    figure = None if results.searches else metrics_figure(results.curves, metrics)
+    return {} if figure is None else {"": figure}
 
 
 def faithfulness_figure(panels: Sequence[Panel]) -> Figure:

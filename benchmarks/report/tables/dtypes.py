@@ -1,8 +1,7 @@
 """How far results in other dtypes agree with those in float32, all else being the same."""
 
 import json
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
@@ -10,22 +9,29 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from benchmarks.drawing.style import method_style
-from benchmarks.report.consistency import overlap
-from benchmarks.report.panels import Panel, grouped
+from benchmarks.report.panels import grouped
+from benchmarks.report.repeats import overlap
+from benchmarks.report.results import Results
+from benchmarks.report.table import Line, Table
 from benchmarks.store import Discovery, Record, Store, draws_of
 from edgewise import Circuit
 
+_CAPTION = (
+    "The same cells in another dtype and in float32. `overlap`: edges in both circuits over edges "
+    "in either; of a ranking, the mean over the numbers of edges that it was cut to, as are the "
+    "means of the metric over the test prompts. `rank correlation`: Spearman's, over all edges."
+)
 REFERENCE = "float32"
 
 
-def dtypes(panels: Sequence[Panel], folder: Path) -> list[dict[str, Any]]:
+def dtypes(results: Results) -> list[Line]:
     """One line per cell that was run in float32 as well."""
-    store = Store(folder)
+    panels = results.panels
     settings = {row.cell: row.setting for panel in panels for row in panel.rows}
     records = [record for panel in panels for record in panel.records]
-    lines: list[dict[str, Any]] = []
-    for alike in grouped(records, _all_but_dtype).values():
-        by_dtype = {record["dtype"]: record for record in alike}
+    lines: list[Line] = []
+    for group in grouped(records, _all_but_dtype).values():
+        by_dtype = {record["dtype"]: record for record in group}
         reference = by_dtype.pop(REFERENCE, None)
         if reference is None:
             continue
@@ -39,7 +45,7 @@ def dtypes(panels: Sequence[Panel], folder: Path) -> list[dict[str, Any]]:
                     "setting": settings[other["name"]],
                     "seed": other["definition"]["seed"],
                     "dtype": dtype,
-                    **_agreement(store, reference, other),
+                    **_agreement(results.store, reference, other),
                     "metric": metric,
                     "mean": _mean(other, metric),
                     "mean in float32": _mean(reference, metric),
@@ -48,7 +54,7 @@ def dtypes(panels: Sequence[Panel], folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def show_dtypes(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def _show(lines: Sequence[Line]) -> list[Line]:
     """Numbers of edges of single circuits, and as many digits as a difference can be seen by."""
     return [
         {
@@ -70,7 +76,7 @@ def _all_but_dtype(record: Record) -> str:
     return json.dumps([record["model"], record["ablation"], definition], sort_keys=True)
 
 
-def _agreement(store: Store, reference: Record, other: Record) -> dict[str, Any]:
+def _agreement(store: Store, reference: Record, other: Record) -> Line:
     """Of a circuit, the edges in both; of rankings, the same cut by cut, and Spearman's ρ."""
     found = [store.discovery(record["name"]) for record in (reference, other)]
     masks = map(_masks, (reference, other), found)
@@ -96,9 +102,9 @@ def _masks(record: Record, found: Discovery) -> list[Tensor]:
 def _rank_correlation(*found: Discovery) -> float:
     """The mean over draws, if there are several."""
     correlations: list[float] = []
-    for one, other in zip(*map(draws_of, found), strict=True):
-        legal = one.graph.legal
-        result: Any = spearmanr(one.values[legal], other.values[legal])
+    for first, second in zip(*map(draws_of, found), strict=True):
+        legal = first.graph.legal
+        result: Any = spearmanr(first.values[legal], second.values[legal])
         correlations.append(result.statistic)
     return fmean(correlations)
 
@@ -109,3 +115,6 @@ def _mean(record: Record, metric: str) -> float:
 
 def _digits(value: float | None) -> str | None:
     return None if value is None else f"{value:.4f}"
+
+
+TABLE = Table("dtypes", _CAPTION, dtypes, _show, _show)

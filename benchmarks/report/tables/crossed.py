@@ -1,25 +1,26 @@
 """The table of a cross-evaluation: circuits of two tasks on the prompts of both."""
 
-from collections.abc import Iterable, Mapping, Sequence
-
-from torch import Tensor
+from collections.abc import Sequence
 
 from benchmarks.drawing.style import method_style
 from benchmarks.grid.crossing import FULL, SHARED
-from benchmarks.report.panels import Panel, estimates_of, grouped
-from benchmarks.report.tables import Line, estimate, with_interval
-from benchmarks.store import Record
+from benchmarks.report.panels import Estimate, estimates_of, grouped
+from benchmarks.report.results import Results
+from benchmarks.report.table import Line, Table, with_interval
 
+_CAPTION = (
+    "The circuits of two tasks on the test prompts of both. `of the first`: the share of the first "
+    "circuit's edges; `overlap`: edges in both circuits over edges in either. In brackets: 95 % "
+    "bootstrap interval over the test prompts."
+)
 SHOWN = ("accuracy", "exact_match", "kl")
 
 
-def cross_table(
-    panels: Sequence[Panel], crossed: Iterable[tuple[Record, Mapping[str, Tensor]]]
-) -> list[Line]:
+def crossed(results: Results) -> list[Line]:
     """One line per circuit; every metric on the prompts of each task."""
-    by_cell = {row.cell: (panel, row) for panel in panels for row in panel.rows}
+    by_cell = {row.cell: (panel, row) for panel in results.panels for row in panel.rows}
     lines: list[Line] = []
-    for record, prompts in crossed:
+    for record, prompts in results.store.crossed_records():
         if not by_cell.keys() >= set(record["cells"]):
             continue
         panel, found = by_cell[record["cells"][0]]
@@ -42,25 +43,25 @@ def cross_table(
             for row in rows:
                 for metric in row["metrics"]:
                     column = f"{metric}, {row['prompts']}"
-                    line |= estimate(column, values[f"{row['prompts']}.{metric}"][place])
+                    line[column] = values[f"{row['prompts']}.{metric}"][place]
             lines.append(line)
     return lines
 
 
-def show_cross_table(lines: Iterable[Line]) -> list[Line]:
+def _show(lines: Sequence[Line]) -> list[Line]:
     """Shares in percent, and the metrics that the paper prints, task by task."""
     shown: list[Line] = []
     for line in lines:
-        columns = [name.removesuffix(" low") for name in line if name.endswith(" low")]
+        estimates = {name: value for name, value in line.items() if isinstance(value, Estimate)}
         shown.append(
             {
                 **{name: line[name] for name in ("method", "seed", "circuit", "edges")},
                 "of the first, %": _percent(line["of_first"]),
                 "overlap, %": _percent(line["overlap"]),
                 **{
-                    column: with_interval(line, column)
+                    column: with_interval(value)
                     for metric in SHOWN
-                    for column in columns
+                    for column, value in estimates.items()
                     if column.startswith(f"{metric}, ")
                 },
             }
@@ -70,3 +71,6 @@ def show_cross_table(lines: Iterable[Line]) -> list[Line]:
 
 def _percent(share: float | None) -> str | None:
     return None if share is None else f"{100 * share:.1f}"
+
+
+TABLE = Table("crossed", _CAPTION, crossed, _show, _show)
