@@ -7,7 +7,7 @@ RUNS := $(patsubst %/cells,%,$(wildcard results/*/cells))
 REPORTED := $(filter-out results/reference,$(RUNS)) $(wildcard results/benchmarks/cpu.json)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check report
+.PHONY: help demo test bench check docs report
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ check: .venv/.ready  ## check format, lint and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/pyright
+
+docs: .venv/.ready  ## write the pages of docs/ that come from the code
+	@$(BIN)/python -m benchmarks.docs docs
 
 report: .venv/.ready  ## draw the tables and figures of results/ again
 	@echo "report: tables and figures of results/ from the stored cells and timings"

@@ -1,13 +1,13 @@
 """ACDC: automatic circuit discovery (Conmy et al., NeurIPS 2023, arXiv:2304.14997).
 
-Readers are visited from `out` downwards; of each, one edge after the other is removed for good if
-that raises the objective by strictly less than `threshold`:  L(C \\ e) − L(C) < τ.  A component
-without outgoing edges is dropped with all its inputs, untested. The objective is one value over all
-training pairs.
+Readers are visited from `out` downwards. The edges into each reader are tested one after the other:
+an edge is removed for good if its removal raises the objective by strictly less than `threshold`,
+`L(C \\ e) − L(C) < τ`. The objective is the mean loss over all training pairs. A component that has
+lost all its outgoing edges is dropped with all its inputs, without a test.
 Cost: at most one forward pass of all pairs per tested edge, of which only what it changes is run.
 
-Most edges go, so the next few are tested in one pass, each without those before it; work after the
-first edge that must stay is wasted.
+Most edges are removed. So several edges are tested in one pass, each as if those before it had been
+removed. Once an edge has to stay, the results for the edges after it are of no use.
 """
 
 import math
@@ -34,29 +34,30 @@ from edgewise.writers import WriterBuffer
 Order = Literal["reverse", "forward", "random"]
 Evaluate = Callable[[Bool[Tensor, "mask reader writer"]], list[float]]
 CLOSE = 1e-6
-"""A decision nearer to the threshold than this could differ in another arithmetic."""
+"""A decision closer to the threshold than this could turn out differently with other rounding."""
 WORTH_RECORDING = 8
 """The fewest passes for one reader that are worth recording as a CUDA graph."""
 AT_ONCE, PER_MORE = 4, 4
-"""The most edges tested in one pass, and how many must go in a row for one more to be."""
+"""The most edges tested in one pass, and the removals in a row after which one more is tested."""
 
 
 @dataclass(frozen=True)
 class ACDC(Method):
-    """Settings of the search.
-
-    `reader_order` orders the readers within a block (reverse: v, k, q, each with heads descending)
-    and `parent_order` the writers of a reader; blocks always go from `out` down. `objective` is the
-    task's training loss (for text the KL over the full vocabulary at the targets) or its
-    attribution loss. `buffer_bytes` bounds the writers' outputs that are kept between tests; beyond
-    it fewer edges are tested at once, and at last every test runs the whole model.
-    """
+    """The blocks are always visited from `out` down; settings order what is within a block."""
 
     threshold: float = 1e-3
+    """τ. An edge is removed if that raises the objective by less."""
     reader_order: Order = "reverse"
+    """The order of the readers within a block. `reverse`: v, then k, then q, each with its heads in
+    descending order."""
     parent_order: Order = "reverse"
+    """The order in which the edges into a reader are tested, by their writers."""
     objective: Literal["training", "attribution"] = "training"
+    """The task's training loss (for text: the KL over the full vocabulary at the target positions)
+    or its attribution loss."""
     buffer_bytes: int = 8 * 2**30
+    """The most memory for writers' outputs that are kept between tests. If it is too small, fewer
+    edges are tested at once; if it is too small even for one, every test runs the whole model."""
     name: ClassVar[str] = "acdc"
     label: ClassVar[str] = "ACDC"
     family: ClassVar[Family] = "search"
@@ -83,7 +84,7 @@ class ACDC(Method):
         generator: Generator,
         checkpoint: Checkpoint | None = None,
     ) -> Circuit:
-        """The circuit; `meta` counts edges tested, dropped untested, and decided within 1e-6."""
+        """The circuit; `meta` counts edges tested, dropped untested, and decided by under 1e-6."""
         graph = model.graph
         visits = self._visits(graph, generator)
         objective = _Objective(self, model, task)
@@ -94,7 +95,7 @@ class ACDC(Method):
             tensors, state = saved
             mask, done, current = tensors["mask"], state["done"], state["current"]
             counts = state["counts"]
-        in_a_row = 0  # how many went since one stayed
+        in_a_row = 0  # removals since an edge last had to stay
         for position in track(range(done, len(visits)), "acdc", total=len(visits), done=done):
             if checkpoint is not None and checkpoint.due():
                 state = {"done": position, "current": current, "counts": counts}
@@ -133,7 +134,7 @@ class ACDC(Method):
 
 
 def is_dead(graph: Graph, mask: Bool[Tensor, "reader writer"], reader: int) -> bool:
-    """Whether no component that the reader feeds has an outgoing edge left; never so for `out`."""
+    """Whether all that the reader feeds has lost its outgoing edges; never so for `out`."""
     fed = graph.feeds[reader]
     return bool(fed.any()) and not bool(mask[:, fed].any())
 
@@ -156,9 +157,9 @@ def _prefixes(
 
 
 class _Objective:
-    """The mean loss over all training pairs of each of up to `at_once` masks.
+    """The mean loss over all training pairs, for up to `at_once` masks in one call.
 
-    The buffers keep what the last mask's run left, so a run costs what depends on the change alone.
+    The buffers keep the outputs of the last run, so a run computes only what a change affects.
     """
 
     def __init__(self, method: ACDC, model: MaskedTransformer, task: Task) -> None:
@@ -172,9 +173,9 @@ class _Objective:
         self._index = self._batches.indices()
         per_token = len(model.graph.writers) * model.architecture.d_model * model.dtype.itemsize
         own_tokens = mine.clean[:, len(self._batches.prefix) :].numel()
-        # Ranks add up their losses mask by mask, so all must take as many masks at once.
+        # Losses are added up over ranks, mask by mask: all must take the same number of masks.
         n_tokens = int(parallel.largest(torch.tensor(own_tokens)))
-        # Outputs per mask, and their ablated values.
+        # The ablated values take as much as the outputs of one mask.
         room = method.buffer_bytes // (per_token * n_tokens) - 1
         self.at_once = max(1, min(room, AT_ONCE, self._batches.batch_tokens // n_tokens))
         self._kept: list[tuple[Batch, WriterBuffer]] | None = None
@@ -190,9 +191,9 @@ class _Objective:
         return self._mean(total)
 
     def of_reader(self, reader: int, n_edges: int) -> Evaluate:
-        """How to evaluate masks that differ in this reader's row alone, some `n_edges` times.
+        """A function that evaluates masks that differ only in this reader's row.
 
-        Where that pays, they are recorded and replayed.
+        It will be called up to `n_edges` times. Where that pays, the pass is recorded and replayed.
         """
         model, kept, at_once, memory = self._model, self._kept, self.at_once, self._memory
         if memory is None or kept is None or n_edges < WORTH_RECORDING * at_once:
@@ -202,7 +203,7 @@ class _Objective:
 
         def evaluate(masks: Bool[Tensor, "mask reader writer"]) -> list[float]:
             nonlocal row, is_first
-            if is_first:  # it leaves every place for a mask in the buffers as the others need it
+            if is_first:  # all the buffers' places for masks are filled, as later calls need
                 is_first = False
                 filled = torch.cat([masks, masks[-1:].expand(at_once - len(masks), -1, -1)])
                 return self(filled)[: len(masks)]

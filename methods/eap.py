@@ -1,8 +1,8 @@
 """EAP: edge attribution patching (Syed, Rager & Conmy 2023, arXiv:2310.10348).
 
-score[r, w] = −∂loss/∂mask[r, w] at a mask of ones = (ablated_w − clean_w) · ∂loss/∂input_r, summed
-over positions and averaged over prompts: the first-order estimate of how much the loss grows when
-that edge alone is ablated.
+`score[r, w] = −∂loss/∂mask[r, w]` at a mask of ones. This equals `(ablated_w − clean_w) ·
+∂loss/∂input_r`, summed over positions and averaged over prompts. It is the first-order estimate of
+how much the loss grows when that edge alone is ablated.
 Cost: two forward passes (clean and corrupted) and one backward per prompt, all edges at once.
 """
 
@@ -26,13 +26,16 @@ Selection = Literal["top-absolute", "top-signed", "greedy-absolute", "greedy-sig
 
 @dataclass(frozen=True)
 class EAP(Method):
-    """`selection`: the highest scores, or grown greedily from `out`; by size or with their sign.
+    """The paper keeps the edges with the largest absolute scores.
 
-    The paper keeps the largest absolute scores. The loss is the task's attribution loss: the KL's
-    gradient vanishes at the full model.
+    The loss is the task's attribution loss, because the gradient of the KL vanishes at the full
+    model.
     """
 
     selection: Selection = "top-absolute"
+    """How circuits are cut from the scores. `top` keeps the edges with the highest scores; `greedy`
+    grows the circuit from `out`, adding the best edge whose reader already belongs to it.
+    `absolute` ranks by the absolute value of a score, `signed` by the score itself."""
     name: ClassVar[str] = "eap"
     label: ClassVar[str] = "EAP"
     family: ClassVar[Family] = "attribution"
@@ -52,7 +55,7 @@ class EAP(Method):
         generator: Generator,
         checkpoint: Checkpoint | None = None,
     ) -> EdgeScores:
-        """Signed scores are kept beside the ranking as `signed`."""
+        """The ranking; the signed scores are kept in its `extra` as `signed`."""
         mine = parallel.share(task.train)
         batches = Batches(model, mine, task.ablation, budget_bytes=0, mean_over=task.train)
         total = torch.zeros(model.graph.legal.shape, dtype=torch.float64, device=model.device)

@@ -1,12 +1,12 @@
 """Edge Pruning (Bhaskar, Wettig, Friedman & Chen, NeurIPS 2024, arXiv:2406.16778).
 
 Every edge and every writer has a hard-concrete mask
-z = clamp(σ((logit u + log α)/T)(r − l) + l, 0, 1), trained to minimise
-KL + λ₁(s − t) + λ₂(s − t)²,  s being the sparsity of the sampled masks, t a target that rises
-linearly, and λ₁, λ₂ raised by gradient ascent. Untouched masks open by weight decay alone, which is
-part of the method.
+`z = clamp(σ((logit u + log α)/T)(r − l) + l, 0, 1)`. The masks are trained to minimise
+`KL + λ₁(s − t) + λ₂(s − t)²`. Here s is the sparsity of the sampled masks and t a target that rises
+linearly; λ₁ and λ₂ are raised by gradient ascent. A mask that gets no gradient still moves, since
+weight decay pulls its log α towards 0; this is part of the method.
 Cost: one masked forward and one backward pass of a batch per step, plus one full and one corrupted
-run per prompt, kept.
+run per prompt in all.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,46 +37,57 @@ MAX_GRADIENT_NORM = 1.0
 
 @dataclass(frozen=True)
 class EdgePruning(Method):
-    """The paper's settings for GPT-2 small on IOI.
+    """The defaults are the paper's settings for GPT-2 small on IOI.
 
-    A `target_sparsity` above 1 cannot be reached, so the pressure never relents. `node_masks`
-    multiplies each edge's mask with its writer's; `node_loss` adds the same constraint on them with
-    `node_target` (off in the published runs, where they are trained and decay all the same).
-    `cut` makes the masks binary: by `sparsity`, the largest are kept, as many as the evaluation
-    masks add up to; by `threshold`, all that exceed it (the paper's way for Tracr). Evaluation
-    masks are soft, but in each tensor of masks the smallest are 0, as many as are expected to be.
+    Circuits are cut from evaluation masks. These are soft, but in each mask tensor the smallest are
+    set to 0: as many as are expected to be 0.
 
-    Ours, not the paper's: `noise_samples` draws several masks in a step, each for its own part of
-    the batch (at most one per prompt); s is then their mean sparsity, and a step costs the same.
-    With `cut` by `ranking` nothing is made binary: all edges are ranked, to be cut at any size.
+    Three things are corrected here. Only legal edges count as expected zeros, the sparsity of the
+    node masks counts every writer, and sparsity targets above 1 work with every schedule. In the
+    published code a mask tensor also has entries that are not edges. Nothing trains them, so their
+    log α decays towards 0, where each adds 0.17 to the number of expected zeros. The first layers
+    have many such entries and few edges: there, every edge with log α below 0 is set to 0 because
+    of them. Edges with log α above 0 are not affected.
 
-    Repaired here: zeros are expected of the legal edges alone, the node masks' sparsity counts
-    every writer, and sparsity targets above 1 work in every schedule. In the published code a
-    tensor also holds entries that are no edges. Nothing trains them, so their log α decays towards
-    0, where each adds 0.17 to the zeros expected. In the first layers, where they are many and
-    edges few, every edge with a log α below 0 is lost to them; edges above 0 are spared.
-
-    Two differences from the published code are left. Without node loss its language models still
-    count the gradients of the node multipliers, which train nothing there, in the norm that is
-    clipped; its Tracr models do not, and neither do we: no one rule follows both. And under
-    interchange the node mask of `pos`, which changes no logit, takes full steps of Adam there from
-    rounding noise; here it only decays.
+    Two differences from the published code remain. Gradients are clipped by their norm. Without the
+    node loss, the published code for language models includes in this norm the gradients of the
+    node multipliers, although these train nothing; its code for Tracr models does not, and neither
+    does this one. Under interchange ablation the node mask of `pos` changes no logit. In the
+    published code rounding noise moves it by full steps of Adam; here it only decays.
     """
 
     target_sparsity: float = 0.98
+    """The sparsity that training aims at. Above 1 it is never reached: the pressure remains."""
     steps: int = 3000
+    """The number of updates of the masks."""
     learning_rate: float = 0.8
+    """The peak learning rate of the log α."""
     lagrangian_learning_rate: float = 0.8
+    """The peak learning rate of the multipliers λ₁ and λ₂."""
     warmup_steps: int = 200
+    """Steps in which the learning rates rise linearly. After that they fall linearly to 0."""
     target_warmup_steps: int = 2500
+    """Steps in which the targets rise linearly from 0."""
     batch_size: int = 32
+    """Training pairs per step; all of them, if there are fewer."""
     noise_samples: int = 1
+    """Masks drawn in each step, each for its own part of the batch, at most one per prompt. Then s
+    is their mean sparsity, and a step costs the same. The paper draws one."""
     weight_decay: float = 0.01
+    """AdamW's, for the log α and the multipliers."""
     node_masks: bool = True
+    """Whether writers have masks too; an edge's mask is then multiplied by its writer's."""
     node_loss: bool = False
+    """Whether the sparsity of the node masks has a target of its own. Without one, node masks are
+    still trained and still decay."""
     node_target: float = 0.72
+    """The target sparsity of the node masks, with `node_loss`."""
     cut: Literal["sparsity", "threshold", "ranking"] = "sparsity"
+    """How masks become circuits. `sparsity` keeps the largest evaluation masks, as many as all of
+    them add up to. `threshold` keeps those above `threshold`, as the paper does for Tracr.
+    `ranking`, which the paper does not have, ranks all edges, for circuits of any size."""
     threshold: float = 0.005
+    """What an evaluation mask has to exceed where `cut` is `threshold`."""
     name: ClassVar[str] = "edge-pruning"
     label: ClassVar[str] = "Edge Pruning"
     family: ClassVar[Family] = "masks"
@@ -112,7 +123,7 @@ class EdgePruning(Method):
         generator: Generator,
         checkpoint: Checkpoint | None = None,
     ) -> Circuit | EdgeScores:
-        """The circuit or the ranking; the log-alphas of edges and nodes are kept beside it."""
+        """The circuit or the ranking, with the trained log-alphas as its `extra`."""
         training = Training(self, model, task, generator)
         first = 0
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
@@ -125,14 +136,13 @@ class EdgePruning(Method):
 
     @torch.no_grad()
     def finish(self, trained: Mapping[str, Tensor], graph: Graph) -> Circuit | EdgeScores:
-        """What a training that ended with these log-alphas gives; they are kept as its `extra`.
+        """The circuit or the ranking for trained log-alphas, which are kept as its `extra`.
 
-        `log_alpha` is `[reader, writer]`; `node_log_alpha`, `[writer]`, is there with node masks
-        alone.
+        `log_alpha` is `[reader, writer]`; with node masks, `node_log_alpha` is `[writer]`.
         """
         log_alpha, nodes = trained["log_alpha"], trained.get("node_log_alpha")
         if self.cut == "ranking":
-            # Evaluation masks times their writers', none of them set to 0, as logarithms.
+            # The log of each edge's soft mask times its writer's; none is set to 0.
             scale = EVALUATION_SLOPE / TEMPERATURE
             scores = logsigmoid(scale * log_alpha)
             if nodes is not None:
@@ -147,7 +157,7 @@ class EdgePruning(Method):
         return Circuit(kept, graph, extra=trained)
 
     def _kept(self, log_alpha: Float[Tensor, " edge"], sizes: Sequence[int]) -> Tensor:
-        """The masks made binary."""
+        """Which edges, or nodes, are kept."""
         soft = evaluation_masks(log_alpha, sizes)
         if self.cut == "threshold":
             return soft > self.threshold
@@ -158,7 +168,7 @@ class EdgePruning(Method):
 
 
 class Training:
-    """One run: log-alphas of edges and nodes, multipliers, their optimiser, and the prompts."""
+    """The state of one training: log-alphas, multipliers, their optimiser, and the prompts."""
 
     def __init__(
         self, method: EdgePruning, model: MaskedTransformer, task: Task, generator: Generator
@@ -194,7 +204,7 @@ class Training:
         self._train = RecordedStep(self._one_step, model) if self._is_recorded else self._one_step
 
     def step(self, step: int) -> None:
-        """One batch, samples of the masks, one update."""
+        """Draw a batch and masks, and update once."""
         self._set_schedule(step)
         drawn = self._draw()
         noise = torch.rand(
@@ -225,7 +235,7 @@ class Training:
                 group["lr"] = rate * factor
 
     def _draw(self) -> Tensor:
-        """A batch of distinct pairs, uniformly from all of them; all, if there are fewer."""
+        """Indices of distinct pairs, drawn uniformly; of all pairs, if a batch would have more."""
         order = torch.randperm(
             len(self._task.train), generator=self._generator, device=self._generator.device
         )
@@ -234,7 +244,7 @@ class Training:
     def _one_step(
         self, drawn: Int[Tensor, " batch"], noise: Float[Tensor, "sample edge_and_node"]
     ) -> None:
-        """The gradient of the masks, with which that of all else begins, and one update."""
+        """One update: the masks' gradient, then from it the gradients of what is trained."""
         masks, penalty = self._sample(noise)
         gradient = self._gradient(masks.detach().requires_grad_(), drawn)
         self._optimiser.zero_grad()
@@ -257,7 +267,7 @@ class Training:
     def _gradient(
         self, masks: Float[Tensor, "sample reader writer"], drawn: Int[Tensor, " batch"]
     ) -> Float[Tensor, "sample reader writer"]:
-        """Of the mean loss over the batch, which runs in slices where its writers take too much."""
+        """The mean loss's gradient; a batch whose writers take too much memory runs in slices."""
         total = torch.zeros_like(masks)
         paired = len(masks) > 1
         mine = parallel.share(torch.arange(len(drawn), device=drawn.device))
@@ -271,11 +281,11 @@ class Training:
         return parallel.total(total)
 
     def _samples_of(self, places: Int[Tensor, " prompt"]) -> Int[Tensor, " prompt"]:
-        """Which sample of the masks the prompts at these places of a batch run with."""
+        """The number of the sampled mask that each of these prompts of a batch runs with."""
         return places * self._n_samples // self._batch_size
 
     def log_alphas(self) -> dict[str, Tensor]:
-        """Of the edges, `[reader, writer]`, and, if they have masks, of the nodes, `[writer]`."""
+        """Those of edges, `[reader, writer]`, and, with node masks, of nodes, `[writer]`."""
         edges, nodes = self._split(self._log_alpha.detach())
         log_alpha = torch.zeros(self._legal.shape, device=edges.device)
         log_alpha[self._legal] = edges
@@ -291,7 +301,7 @@ class Training:
         return edges, nodes
 
     def state(self, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that is needed to go on at `step`."""
+        """All that is needed to resume at `step`."""
         tensors = {"generator": self._generator.get_state()}
         for name, parameter in self._parameters().items():
             tensors[name] = parameter
@@ -300,7 +310,7 @@ class Training:
         return tensors, {"step": step}
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> int:
-        """Take up a saved state; the step to go on with."""
+        """Restore a saved state; gives the step to resume at."""
         self._generator.set_state(tensors["generator"])
         for name, parameter in self._parameters().items():
             parameter.data.copy_(tensors[name])
@@ -320,12 +330,12 @@ class Training:
         return {"log_alpha": self._log_alpha, "multipliers": self._multipliers}
 
     def _rate(self, rate: float) -> float | Tensor:
-        """A recorded optimiser reads its rate from the device's memory."""
+        """The rate as the optimiser takes it: a tensor on the device, if steps are recorded."""
         return torch.tensor(rate, device=self._model.device) if self._is_recorded else rate
 
 
 def _is_recordable(batches: Batches) -> bool:
-    """Whether a step is the same kernels on the same shapes, whatever it draws."""
+    """Whether every step runs the same kernels on the same shapes, whatever it draws."""
     model = batches.model
     return (
         can_record(model)
@@ -345,10 +355,11 @@ def sampled_masks(
 
 
 def tensor_sizes(graph: Graph) -> tuple[list[int], list[int]]:
-    """How many edges each mask tensor of the published code holds, and how many writers.
+    """The sizes of the published code's mask tensors, of edges and of writers.
 
-    Edges: the q of a layer, its k, its v, its MLP, `out`; writers: each embedding table, the heads
-    of a layer, its MLP. All follow the graph's order, so each tensor is a run of edges or writers.
+    Edges have a tensor for each layer's q, k, v and MLP, and for `out`. Writers have one for each
+    embedding table, and for each layer's heads and MLP. All follow the order of the graph, so each
+    tensor is a contiguous range of edges or writers.
     """
     edges: list[int] = []
     nodes = [1] * len(graph.embeddings)
@@ -365,7 +376,7 @@ def tensor_sizes(graph: Graph) -> tuple[list[int], list[int]]:
 def evaluation_masks(
     log_alpha: Float[Tensor, " edge"], sizes: Sequence[int]
 ) -> Float[Tensor, " edge"]:
-    """Deterministic masks: as many of each tensor's smallest are 0 as are expected, the rest soft.
+    """Deterministic masks: soft, but each tensor's smallest are 0, as many as are expected to be.
 
     `sizes` are those of the tensors, which follow one another in `log_alpha`.
     """
@@ -375,6 +386,6 @@ def evaluation_masks(
     soft = torch.sigmoid(EVALUATION_SLOPE * log_alpha / TEMPERATURE)
     for expected, masks in zip(zero.split(list(sizes)), soft.split(list(sizes)), strict=True):
         n_zero = int(expected.sum().round())
-        # A view of `soft`, so it is there that they become 0.
+        # `masks` is a view of `soft`, which this changes.
         masks[torch.sort(masks, stable=True).indices[:n_zero]] = 0
     return soft

@@ -1,9 +1,10 @@
 """Random: the control. Edges ranked by their first visit on random paths backwards from `out`.
 
-Every path starts at `out` and alternates a uniform legal writer of the reader with a uniform
-reader of that writer's component, until it arrives at the token embedding. So a circuit of any size
-is made of whole paths, as a found one is, and knows nothing of the model or the task.
-Cost: no pass.
+Every path starts at `out` and ends at the token embedding. At a reader it goes to one of its legal
+writers, and from there to one of the readers of that writer's component, each chosen uniformly. A
+circuit of any size is therefore made of whole paths, as the circuits of other methods are, but it
+depends on neither the model's weights nor the task.
+Cost: no forward or backward pass.
 """
 
 from dataclasses import dataclass
@@ -26,9 +27,10 @@ PATHS_AT_ONCE, MOST_PATHS = 50_000, 1_000_000
 
 @dataclass(frozen=True)
 class Random(Method):
-    """`draws` independent rankings, from which a band is drawn."""
+    """The model's graph is all that the rankings depend on."""
 
     draws: int = 20
+    """The number of independent rankings. Figures show them as a band."""
     name: ClassVar[str] = "random"
     label: ClassVar[str] = "Random"
     family: ClassVar[Family] = "baseline"
@@ -46,7 +48,7 @@ class Random(Method):
         generator: Generator,
         checkpoint: Checkpoint | None = None,
     ) -> list[EdgeScores]:
-        """One ranking per draw; only the model's graph is looked at."""
+        """One ranking per draw."""
         return [
             EdgeScores(_path_scores(model.graph, generator), model.graph)
             for _ in track(range(self.draws), "random draws")
@@ -54,9 +56,10 @@ class Random(Method):
 
 
 def _path_scores(graph: Graph, generator: Generator) -> Float[Tensor, "reader writer"]:
-    """Minus the place of each edge's first visit; edges never visited follow in random order.
+    """The earlier an edge is first visited, the higher its score; unvisited edges come last.
 
-    Other embedding writers than the token embedding are never visited: no path goes through them.
+    Unvisited edges are in random order. Among them are all edges from embedding writers other than
+    the token embedding, as no path goes through those.
     """
     device, n_writers = generator.device, len(graph.writers)
     skipped = len(graph.embeddings) - 1

@@ -1,14 +1,15 @@
 """Boolean expressions: "... not (True and False) or False\\nValue:" -> " True".
 
-The task of Edge Pruning's case study (Bhaskar et al., 2024), posed with an instruction or after
-three solved examples, in words of our own. By the rules of its published code an expression has up
+The task of Edge Pruning's case study (Bhaskar et al., 2024), with an instruction or after three
+solved examples, in our own words. The rules are those of the published code: an expression has up
 to six literals, `and`, `or` and `not` are nested at most three deep, and no more than two `not`
-stand in a row. These are 84,406 expressions, half of them true. They are shared out at random among
-the splits, and drawn so that true and false take turns and every number of literals is as likely as
-any other until its few expressions are used up; both tasks ask the same ones. The corrupted prompt
-has the same shape and other literals, a uniform draw from all that turn the value around: the
-published code does not say how its own are made. The paper trains on up to 8,000 prompts; so many
-can be asked for, and methods need fewer. Chance: half.
+follow one another. There are 84,406 such expressions, half of them true. They are divided at random
+among the splits. Drawn prompts alternate between true and false, and every number of literals is
+equally likely until its expressions are used up. Both tasks ask the same expressions.
+
+The corrupted prompt has the same shape and other literals. They are drawn uniformly from all that
+give the opposite value; the published code does not say how its own are made. The paper trains on
+up to 8,000 prompts. That many can be asked for here, but methods need fewer. Chance level: half.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,7 +32,7 @@ from tasks.shared.text import counts, encode, tokenizer_name
 
 MAX_LITERALS, MAX_DEPTH, MAX_NOTS = 6, 3, 2
 SHARES = {"train": 0.5, "validation": 0.1, "test": 0.4}
-"""How the expressions are shared out among the splits, as in the paper's code."""
+"""The share of the expressions that each split gets, as in the paper's code."""
 
 QUESTION = "Expression: {expression}\nValue:"
 INSTRUCTION = "Work out the Boolean expression below. Its value is either True or False.\n\n"
@@ -40,15 +41,15 @@ SHOTS = {
     "(False or False) and True": False,
     "not (True and False)": True,
 }
-"""Solved examples, which no prompt asks again."""
+"""Solved examples; no prompt asks them again."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
     """An expression with a slot for each literal, and its value for every choice of them.
 
-    A choice is a number whose binary digits, the first literal's first, are 1 for True. The text
-    has brackets around it where another operator would need them.
+    A choice is a number. Its binary digits, the first literal's first, are 1 for True. The text is
+    in brackets if it needs them as a part of a larger expression.
     """
 
     text: str
@@ -62,7 +63,7 @@ class Shape:
 
 
 class Question(NamedTuple):
-    """An expression, one of the same shape and the other value, and the first one's value."""
+    """An expression, one of the same shape and the opposite value, and the first one's value."""
 
     clean: str
     corrupted: str
@@ -71,7 +72,7 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True)
 class BooleanTask(OnAnyModel):
-    """The value of a Boolean expression; `introduction` stands before the question."""
+    """The value of a Boolean expression; `introduction` is the text before the question."""
 
     name: str
     introduction: str
@@ -133,7 +134,7 @@ BOOLEAN_FEW_SHOT = BooleanTask(
 
 
 def answer_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> dict[bool, int]:
-    """The token that each value adds to the prompt; all prompts of a task end alike."""
+    """The token that each value adds to a prompt; all prompts of a task end in the same words."""
     before, *after = encode(tokenizer, [prompt, f"{prompt} False", f"{prompt} True"])
     unknown: Any = tokenizer.unk_token_id
     ids = [row[-1] for row in after if row[:-1] == before]
@@ -152,7 +153,7 @@ def _check(
     corrupted: list[list[int]],
 ) -> None:
     unknown: Any = tokenizer.unk_token_id
-    # Where BOS and the unknown token are one, the BOS of an empty text is no unknown word.
+    # BOS and the unknown token may be the same: then a BOS is not counted as an unknown word.
     (empty,) = encode(tokenizer, [""])
     for question, prompt, twin in zip(asked, clean, corrupted, strict=True):
         if prompt.count(unknown) > empty.count(unknown):
@@ -169,12 +170,12 @@ def _check(
 
 
 def questions(seed: int) -> dict[str, Iterator[Question]]:
-    """Every expression but the shots, by split, in random order, true and false in turn."""
+    """All expressions but the solved ones, by split, in random order, true and false in turn."""
     places = [(shape, choice) for shape in shapes() for choice in range(len(shape.values))]
     values = torch.cat([shape.values for shape in shapes()])
     generator = Generator().manual_seed(seed)
     split, luck, twin = torch.rand(3, len(places), generator=generator, dtype=torch.float64)
-    # A race in which every number of literals is as likely to come next, as long as it lasts.
+    # An exponential race: every number of literals is equally likely to come next, until used up.
     n_choices = torch.tensor([len(shape.values) for shape, _ in places])
     order = (-luck.log() * torch.bincount(n_choices)[n_choices]).argsort()
     split = torch.bucketize(split, torch.tensor(list(SHARES.values())).cumsum(0)[:-1])
@@ -198,14 +199,14 @@ def questions(seed: int) -> dict[str, Iterator[Question]]:
 
 @cache
 def shapes() -> tuple[Shape, ...]:
-    """Every shape that there is, those of few literals first."""
+    """All shapes, those with few literals first."""
     numbers = range(1, MAX_LITERALS + 1)
     return tuple(shape for n in numbers for shape in _shapes(n, MAX_DEPTH, MAX_NOTS))
 
 
 @cache
 def _shapes(n_literals: int, depth: int, nots: int) -> tuple[Shape, ...]:
-    """Shapes nested at most `depth` deep that begin with at most `nots` times `not`."""
+    """Shapes nested at most `depth` deep that begin with `not` at most `nots` times in a row."""
     found = [Shape("{}", torch.tensor([False, True]))] if n_literals == 1 else []
     if depth and nots:
         for shape in _shapes(n_literals, depth - 1, nots - 1):

@@ -1,15 +1,18 @@
-"""Your own prompts, from a file: one JSON object a line, the answers tagged.
+"""Your own prompts, from a file: one JSON object per line, with the answers tagged.
 
     {"clean": "Tom met Amy. Amy thanked <predict>Tom</predict>",
      "corrupted": "Tim met Ann. Ann thanked <predict>Tim</predict>", "split": "train"}
 
-The tag is that of Edge Pruning's code (Bhaskar et al., 2024). What counts is the first token of the
-tagged text, predicted from all that stands before it: a blank before a tag belongs to it, and what
-follows the last tag is cut. All prompts of a file have equally many tags, mostly one; an answer of
-several tokens is scored in full where each of them has its own. The tags of `corrupted` give the
-wrong answers. Both prompts have equally many tokens before each tag, and no clean prompt is there
-twice. `split`, in every line or in none, is train, validation or test; without it, the lines are
-shared out at random, a quarter each for validation and test, the others for training. Further keys
+The tag is that of Edge Pruning's code (Bhaskar et al., 2024). The model predicts the first token of
+the tagged text from everything before it. A space before a tag belongs to the tagged text. Text
+after the last tag is cut off. To score several tokens of an answer, tag each of them. The tags of
+`corrupted` give the wrong answers.
+
+All prompts of a file have the same number of tags, usually one. The two prompts of a line have the
+same number of tokens before each tag. No clean prompt occurs twice.
+
+`split` is train, validation or test; either all lines have it or none. Without it, lines are
+assigned at random: a quarter to validation, a quarter to test, the others to training. Further keys
 are ignored.
 """
 
@@ -36,13 +39,13 @@ SPLITS = ("train", "validation", "test")
 TAG = re.compile("<predict>(.+?)</predict>", re.DOTALL)
 
 Span = tuple[str, str]
-"""The text before a tag, and the tagged text with the blank before it."""
+"""The text before a tag, and the tagged text with the space before it."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Line:
-    """The spans of both prompts, equally many, and the split if the file says it."""
+    """The spans of both prompts, as many in each, and the split if the file gives one."""
 
     clean: tuple[Span, ...]
     corrupted: tuple[Span, ...]
@@ -60,7 +63,7 @@ class CustomTask(OnAnyModel):
 
     @classmethod
     def read(cls, path: Path) -> "CustomTask":
-        """The file's lines by number. Raises ValueError with a line for each bad one."""
+        """The task of this file. Raises ValueError with one line of text for each bad line."""
         if not path.is_file():
             raise ValueError(f"no file {str(path)!r}; expected {PREFIX}FILE.jsonl")
         content = path.read_bytes()
@@ -104,8 +107,8 @@ class CustomTask(OnAnyModel):
     ) -> Task:
         """The lines of each split in random order: all, or as many as are asked for.
 
-        Raises ValueError with a line for each that does not suit this tokenizer, and where a split
-        has too few.
+        Raises ValueError, which names every line that does not suit this tokenizer, and where a
+        split has too few lines.
         """
         examples = _each(
             self.path, self.lines, lambda number: _example(tokenizer, self.lines[number])
@@ -135,7 +138,7 @@ class CustomTask(OnAnyModel):
 
 
 def _each(path: Path, numbers: Iterable[int], read: Callable[[int], T]) -> dict[int, T]:
-    """What is read from each line. Raises ValueError with all that was raised, by line."""
+    """What `read` gives for each line. Raises one ValueError with the errors of all lines."""
     found: dict[int, T] = {}
     problems = []
     for number in numbers:
@@ -167,7 +170,7 @@ def _line(row: bytes) -> Line:
 
 
 def _check_alike(line: Line, first: Line) -> None:
-    """What has to be the same throughout the file."""
+    """Raises ValueError where a line differs in what all lines have to share."""
     if len(line.clean) != len(first.clean):
         raise ValueError(f"{len(line.clean)} tags; expected {len(first.clean)}, as at first")
     if (line.split is None) != (first.split is None):
@@ -211,7 +214,7 @@ def _example(tokenizer: PreTrainedTokenizerBase, line: Line) -> Example:
 def _tokens(
     tokenizer: PreTrainedTokenizerBase, spans: Sequence[Span]
 ) -> tuple[list[int], list[int], list[int]]:
-    """The prompt up to the last tag, where each tag is predicted, and its first token."""
+    """The prompt up to the last tag, the position before each tag, and each tag's first token."""
     stems = encode(tokenizer, [stem for stem, _ in spans])
     continued = encode(tokenizer, [stem + tagged for stem, tagged in spans])
     prompt = stems[-1]

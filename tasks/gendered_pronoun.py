@@ -1,12 +1,16 @@
 """Gendered pronoun: "So Alice is a very good singer, isn't" -> " she".
 
-The task of Edge Pruning's paper (Bhaskar et al., 2024), after Mathwin et al. (2023): 30 sentences
-with one name that begin with "So" and end with a question tag ("isn't", "doesn't", "can't", "is"),
-names of girls and boys in equal number, and as corrupted prompt the same with a name of the other
-gender of as many tokens. The sentences are our own, with a second slot for a quality, so that there
-are more prompts than the paper's; four sentences, one for each tag, are for test alone. Girls and
-boys take turns within each split. Chance: a guess between he and she is right half the time, and
-so is always the same pronoun.
+The task of Edge Pruning's paper (Bhaskar et al., 2024), after Mathwin et al. (2023). There are 30
+sentences with one name each. They begin with "So" and end with a question tag ("isn't", "doesn't",
+"can't", "is"). There are as many names of girls as of boys. The corrupted prompt is the same
+sentence with a name of the other gender that has as many tokens.
+
+The sentences are our own. They have a second slot, for a quality, so that there are more prompts
+than in the paper. Four sentences, one for each tag, are used for test only. Names of girls and boys
+alternate within each split.
+
+Chance level: a guess between "he" and "she" is right half the time, and so is always answering the
+same pronoun.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +45,7 @@ class GenderedPronoun(OnAnyModel):
 
     @property
     def description(self) -> str:
-        return "The pronoun of a tag question, he or she by the name"
+        return "The pronoun that ends a tag question: he or she, depending on the name"
 
     def build(
         self,
@@ -69,7 +73,7 @@ GENDERED_PRONOUN = GenderedPronoun()
 
 
 def read_vocabulary(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
-    """The usable words, checked in every prompt, alone and with its answer."""
+    """The usable words, checked in every prompt, with and without its answer."""
     return tokenise_answered(
         tokenizer,
         {text.removesuffix(ANSWER): text for text in (*SENTENCES, *HELD_OUT_SENTENCES)},
@@ -84,7 +88,7 @@ def _draw(
     numbers: Mapping[str, int],
     generator: Generator,
 ) -> dict[str, PromptPairs]:
-    """Disjoint sets of distinct prompts, each with as many girls as boys, or one more or fewer."""
+    """Disjoint sets of distinct prompts, each with as many girls as boys, give or take one."""
     usable = vocabulary.words["name"]
     lists = [[usable[name] for name in names if name in usable] for names in PRONOUNS.values()]
     fewest = min(map(len, lists))

@@ -1,18 +1,20 @@
 """Greater-than: "The war ... from the year 1732 to the year 17" -> any two digits above 32.
 
-The task of Hanna et al. (2023) by the rules of Edge Pruning (Bhaskar et al., 2024): 120 nouns of
-things that last; six sentences, as there, that name a noun, its first year, and the century in
-which it ended; years of the centuries 10 to 21 that are two tokens, the century and two digits, but
-not a century's first and last such year, so that there are right and wrong years to predict; and
-training, validation and test prompts with different two digits. The sentences are our own and the
-same in all splits. The corrupted prompt has the same noun and another year of any century, in
-`greater-than`; in `greater-than-01` the two digits become 01, as in ACDC (Conmy et al., 2023),
-which leaves out centuries whose year 01 is not two tokens.
+The task of Hanna et al. (2023), by the rules of Edge Pruning (Bhaskar et al., 2024). There are 120
+nouns for things that last. Six sentences, as in that paper, name a noun, the year in which it began
+and the century in which it ended. A year begins with 10 to 21 and is two tokens: its first two
+digits, the century, and its last two. The first and the last such year of a century are left out,
+so that there are always right and wrong years to predict. Training, validation and test prompts
+differ in the last two digits of their years. The sentences are our own, the same in all splits.
 
-The paper's labels are one year off: its prompt holds the admissible year *before* the one that
-counts as the start, so that this one counts neither as right nor as wrong. Here the prompt's own
-year is the start. `answers` holds the token of its two digits. Chance: a probability difference of
-0 on average over all years.
+In `greater-than` the corrupted prompt has the same noun and another year of any century. In
+`greater-than-01` the last two digits become 01, as in ACDC (Conmy et al., 2023); centuries whose
+year 01 is not two tokens are left out.
+
+The paper's labels are off by one year. Its prompt shows the admissible year *before* the one that
+counts as the start, and the start counts as neither right nor wrong. Here the year in the prompt is
+the start. `answers` holds the token of its last two digits. Chance level: a probability difference
+of 0 on average over all years.
 """
 
 from collections.abc import Mapping
@@ -58,7 +60,7 @@ class GreaterThan(OnAnyModel):
     @property
     def description(self) -> str:
         other = {"year": "another year", "01": "the year 01"}[self.corruption]
-        return f"A year after the first one, in its century; corrupted: {other}"
+        return f"A later year in the same century; corrupted: {other}"
 
     def build(
         self,
@@ -93,7 +95,7 @@ class GreaterThan(OnAnyModel):
     def _draw(
         self, vocabulary: Vocabulary, numbers: Mapping[str, int], generator: Generator
     ) -> dict[str, PromptPairs]:
-        """Sets of distinct prompts, each with a third of the two digits to itself."""
+        """Sets of distinct prompts; each set has its own third of the last two digits."""
         years = torch.tensor([int(year) for year in vocabulary.words["year"]])
         parts = torch.randperm(len(DIGITS), generator=generator).chunk(len(numbers))
         pairs = {}
@@ -111,7 +113,7 @@ class GreaterThan(OnAnyModel):
         return pairs
 
     def _usable(self, years: Int[Tensor, " year"]) -> Bool[Tensor, " year"]:
-        """All but the first and the last of each century, and those that have no other year."""
+        """All but the first and last year of each century, and those that cannot be corrupted."""
         follows = years[1:] // 100 == years[:-1] // 100
         edge = follows.new_zeros(1)
         inner = torch.cat([edge, follows]) & torch.cat([follows, edge])
@@ -121,7 +123,7 @@ class GreaterThan(OnAnyModel):
     def _other(
         self, years: Int[Tensor, " year"], chosen: Int[Tensor, " prompt"], generator: Generator
     ) -> Int[Tensor, " prompt"]:
-        """For each chosen index among the years that of the corrupted prompt's."""
+        """For the index of each prompt's year, that of the corrupted prompt's year."""
         if self.corruption == "01":
             return torch.searchsorted(years, _year_01(years)[chosen])
         digits = years % 100
@@ -168,7 +170,7 @@ def _two_token_years(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 
 def _digit_tokens(tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary) -> Int[Tensor, "100"]:
-    """Some digits stand in no usable year (GPT-2: 00): their tokens are spelled like the others."""
+    """The tokens of 00 to 99. Those in no usable year (GPT-2: 00) are spelled like the others."""
     known = {year[2:]: tokens[1] for year, tokens in vocabulary.words["year"].items()}
     digits, token = next(iter(known.items()))
     spelling = str(tokenizer.convert_ids_to_tokens(token))
@@ -194,7 +196,7 @@ def _prompts(
     year: Int[Tensor, " prompt"],
     other: Int[Tensor, " prompt"],
 ) -> PromptPairs:
-    """The prompts of these templates, nouns and years, and their twins of the other years."""
+    """Prompts with these templates, nouns and years; the corrupted ones have the other years."""
     patterns = [vocabulary.patterns[sentence] for sentence in SENTENCES]
     nouns, years = vocabulary.ids("noun")[noun], vocabulary.ids("year")
     (clean, lengths), (corrupted, _) = (

@@ -1,13 +1,16 @@
 """Indirect object identification: "... Tom and Amy met ... Amy gave a ball to" -> " Tom".
 
-The task of Wang et al. (2023), with sentences of our own in words that small story models know.
-A sentence has four name slots, the last of which is the answer; it is read in the order ABBA
-(indirect object, subject, subject, answer) or BABA (subject first). The corrupted prompt has other
-names, all different, in the three slots that precede the answer: the rule of Edge Pruning
-(Bhaskar et al., 2024). `ioi` has 26 templates for training and validation and four, two sentences
-in both orders, for test; `ioi-t1` has one ABBA template for all, as in ACDC (Conmy et al., 2023).
-Chance: a guess between the prompt's two names is right half the time; always the first name, half
-the time in `ioi` and every time in `ioi-t1`.
+The task of Wang et al. (2023), with our own sentences, in words that small story models know. A
+sentence has four slots for names; the last one is the answer. The names come in the order ABBA
+(indirect object, subject, subject, answer) or BABA (subject first). The corrupted prompt has three
+other names, all different, in the slots before the answer, as in Edge Pruning (Bhaskar et al.,
+2024).
+
+`ioi` has 26 templates for training and validation, and four others for test: two sentences, each in
+both orders. `ioi-t1` has one ABBA template for all three, as in ACDC (Conmy et al., 2023).
+
+Chance level: a guess between the prompt's two names is right half the time. Always answering the
+first name is right half the time in `ioi` and every time in `ioi-t1`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +31,7 @@ from tasks.shared.text import Vocabulary, counts, draw, fill, tokenise_answered
 from tasks.words.ioi import HELD_OUT_SENTENCES, NAMES, OBJECTS, PLACES, SENTENCES
 
 ORDERS = {"ABBA": (0, 1, 1, 0), "BABA": (1, 0, 1, 0)}
-"""Who stands in each name slot; 0: the indirect object, 1: the subject."""
+"""Whose name is in each slot. 0: the indirect object, 1: the subject."""
 
 ANSWER = " {name}"
 
@@ -50,7 +53,7 @@ class Template:
 
 @dataclass(frozen=True)
 class IndirectObject(OnAnyModel):
-    """A family of templates; without `held_out` ones, the test prompts come from the same."""
+    """A set of templates. Test prompts come from `held_out`, or from `templates` if it is empty."""
 
     name: str
     templates: tuple[Template, ...]
@@ -110,7 +113,7 @@ IOI_T1 = IndirectObject(
 def read_vocabulary(
     tokenizer: PreTrainedTokenizerBase, templates: Sequence[Template]
 ) -> Vocabulary:
-    """The usable words, checked in every prompt, alone and with its answer."""
+    """The usable words, checked in every prompt, with and without its answer."""
     return tokenise_answered(
         tokenizer,
         {template.prompt: template.sentence for template in templates},
@@ -125,7 +128,7 @@ def _draw(
     numbers: Mapping[str, int],
     generator: Generator,
 ) -> dict[str, PromptPairs]:
-    """Disjoint sets of distinct prompts, each a uniform draw from all that there are."""
+    """Disjoint sets of distinct prompts, drawn uniformly from all possible ones."""
     names, places, objects = (len(vocabulary.words[slot]) for slot in ("name", "place", "object"))
     choices = {
         "templates": len(templates),
@@ -146,7 +149,7 @@ def _prompts(
     choice: tuple[Int[Tensor, " prompt"], ...],
     generator: Generator,
 ) -> PromptPairs:
-    """The prompts that take these templates, places, objects, indirect objects and subjects."""
+    """The prompts with these templates, places, objects, indirect objects and subjects."""
     which, place, thing, indirect_object, subject = choice
     # The subject is numbered among the names other than the indirect object.
     subject = subject + (subject >= indirect_object)

@@ -1,20 +1,20 @@
 """Compiled programs, whose true circuits are known (Tracr: Lindner et al., NeurIPS 2023).
 
-Every input of the program is used for training, validation and test, as in the Edge Pruning paper
-(Bhaskar et al., NeurIPS 2024), with zero ablation. A corrupted prompt has another random token at
-every position. Outputs at BOS mean nothing to a program, so they are scored only on request.
+Training, validation and test all use every input of the program, with zero ablation, as in the Edge
+Pruning paper (Bhaskar et al., NeurIPS 2024). A corrupted prompt has another, random token at every
+position. The output at BOS has no meaning for a program, so it is scored only on request.
 
-Training losses are summed over positions, as in the paper's code. A categorical program's is the
-KL; its attribution loss is minus the logit difference between the right output and the right output
-for the corrupted prompt. A numerical program's is the squared error, whose gradient vanishes at the
-full model, so attribution takes minus the output where the full model's lies above its mean over
-all inputs, plus the output where it lies below: it grows when the outputs lose what tells inputs
-apart.
+Training losses are summed over positions, as in the paper's code. For a categorical program the
+training loss is the KL. The attribution loss is minus the logit difference between the right output
+and the output that would be right for the corrupted prompt. For a numerical program the training
+loss is the squared error. Its gradient vanishes at the full model, so the attribution loss is
+another: minus the output where the full model's output is above its mean over all inputs, plus the
+output where it is below. It grows as the outputs for different inputs move closer to each other.
 
-The paper trains xproportion on another loss: the KL of softmaxes of the outputs over positions, BOS
-among them, which a constant shift would pass. That is a task of its own,
-`tracr-xproportion-softmax`, which scores BOS too and so has its own true circuit, of seven edges
-instead of five.
+The paper trains xproportion on another loss: the KL between softmaxes of the outputs over
+positions, including BOS. A constant shift of all outputs does not change this loss. Here that is a
+separate task, `tracr-xproportion-softmax`. It scores BOS too, and so has its own true circuit, with
+seven edges instead of five.
 """
 
 import inspect
@@ -38,16 +38,16 @@ from edgewise.truth import minimal_circuits, same_choice, within
 from tasks.tracr_programs import Program
 
 TOLERANCE = 0.05
-"""A numerical output nearer than this to the right one counts as right, as in the paper."""
+"""A numerical output closer than this to the right one counts as right, as in the paper."""
 _TRUTH_COPIES: dict[Ablation, int] = {"zero": 1, "interchange": 4}
-"""Corrupted twins of each input on which a circuit must hold to be true."""
+"""The number of corrupted twins of each input that are used to find the true circuits."""
 
 
 @dataclass(frozen=True)
 class TracrTask:
-    """The task of one program; it owns its model.
+    """The task of one program, which comes with its own model.
 
-    `over_positions` trains a numerical program on a softmax over positions, with BOS.
+    With `over_positions` a numerical program is trained on a softmax over positions, BOS included.
     """
 
     program: Program
@@ -72,7 +72,7 @@ class TracrTask:
     def load_model(
         self, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
     ) -> MaskedTransformer:
-        """The compiled program, the same object each time in one process."""
+        """The compiled program: the same object at every call in a process."""
         return _load(self.program, dtype, torch.device(device))
 
     def build(
@@ -85,10 +85,10 @@ class TracrTask:
         ablation: Ablation = "zero",
         bos: bool = False,
     ) -> Task:
-        """All inputs, or random ones where `sizes` asks for fewer; the model encodes them itself.
+        """All inputs, or a random sample of the size asked for; the model encodes them itself.
 
-        `bos` scores the output at BOS too. Raises ValueError for a model that is no compiled
-        program or has another vocabulary, and for sizes beyond the number of inputs.
+        With `bos` the output at BOS is scored too. Raises ValueError for a model that is not a
+        compiled program or has another vocabulary, and for more prompts than there are inputs.
         """
         architecture = _architecture(model)
         bos = bos or self.over_positions
@@ -153,7 +153,7 @@ def all_inputs(
 
 @dataclass(frozen=True)
 class TrueCircuits(Mapping[Ablation, list[Bool[Tensor, "reader writer"]]]):
-    """All minimal circuits found, by ablation; the same for every seed, and derived when read."""
+    """All minimal circuits found, by ablation; the same for every seed, computed at first use."""
 
     program: Program
     model: MaskedTransformer
@@ -203,6 +203,7 @@ def _kl_over_positions(logits: Tensor, full: Tensor, pairs: PromptPairs) -> Tens
 
 
 def _close(logits: Tensor, full: Tensor, pairs: PromptPairs) -> Tensor:
+    """The share of outputs that count as right: closer than `TOLERANCE` to the right one."""
     return ((logits.squeeze(-1) - pairs.answers).abs() < TOLERANCE).float().mean(-1)
 
 

@@ -1,11 +1,11 @@
-"""The RASP programs that become Tracr tasks: what is compiled, its vocabulary, the prompts' length.
+"""The RASP programs of the Tracr tasks, with their vocabularies and lengths of prompts.
 
-A program is made from RASP's primitives (Weiss, Goldberg & Yahav, ICML 2021) when asked for, so
-that nobody else pays for importing Tracr. The first two are those of the Edge Pruning paper
-(Bhaskar et al., NeurIPS 2024). The others are ours, of kinds that the RASP paper treats (counting,
-sorting, nested counts, balance) and a lookup in two heads; they are made for prompts of LENGTH
-tokens, so that all of them are few. Tracr compiles selections by one key only: where two conditions
-meet, the key is a pair.
+A program is made from RASP's primitives (Weiss, Goldberg & Yahav, ICML 2021) only when it is asked
+for, because importing Tracr takes time. The first two are those of the Edge Pruning paper (Bhaskar
+et al., NeurIPS 2024). The others are our own: counting, sorting, nested counts and balance, as in
+the RASP paper, and a lookup that takes two heads. They are made for prompts of LENGTH tokens, so
+that there are few possible prompts. Tracr compiles only selections by a single key, so where two
+conditions have to hold, the key is a pair.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from tracr.rasp.rasp import SOp
 
 LENGTH = 4
-"""The length of all prompts, without BOS, of the programs of our own."""
+"""The length of all prompts of our own programs, without BOS."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """A program, and the prompts it is run on: BOS and `length` tokens of `vocab`, in all ways.
+    """A program and its prompts: BOS and `length` tokens of `vocab`, in every combination.
 
     `max_seq_len` is the longest prompt, without BOS, that it is compiled for; it sets the model's
     size.
@@ -63,7 +63,7 @@ def histogram() -> "SOp":
 
 
 def double_histogram() -> "SOp":
-    """How many different tokens occur as often as each position's own."""
+    """For each position's token, how many different tokens occur equally often."""
     rasp = _rasp()
 
     often = histogram()
@@ -92,7 +92,7 @@ def sort() -> "SOp":
 
 
 def sort_by_frequency() -> "SOp":
-    """The tokens from the most to the least frequent, equally frequent ones in their order."""
+    """The tokens from the most to the least frequent; equally frequent ones keep their order."""
     rasp = _rasp()
 
     rarity = rasp.SequenceMap(lambda n, index: (-n, index), histogram(), rasp.indices)
@@ -101,7 +101,7 @@ def sort_by_frequency() -> "SOp":
 
 
 def local_maximum() -> "SOp":
-    """Whether a position's token exceeds both neighbours, the ends being neighbours too."""
+    """Whether each position's token is larger than both neighbours; the prompt is a ring."""
     rasp = _rasp()
 
     above_left, above_right = (
@@ -125,7 +125,7 @@ def palindrome() -> "SOp":
 
 
 def induction() -> "SOp":
-    """The token after the first occurrence of each position's token; the first follows the last."""
+    """The token after the first occurrence of each position's token; the prompt is a ring."""
     rasp = _rasp()
 
     first = rasp.SequenceMap(lambda own, n: "" if n else own, rasp.tokens, _earlier())
@@ -134,7 +134,7 @@ def induction() -> "SOp":
 
 
 def bigram() -> "SOp":
-    """The share of x among the tokens after each position's token; the first follows the last."""
+    """The share of x among the tokens that follow each position's token; the prompt is a ring."""
     rasp = _rasp()
 
     is_x = rasp.numerical(rasp.tokens == "x").named("is_x")
@@ -161,14 +161,14 @@ def balance() -> "SOp":
 
 
 def _rasp() -> Any:
-    """RASP's primitives, without their types: those know no pairs, nor which values are numbers."""
+    """RASP's primitives, untyped: their types allow no pairs and do not say what is a number."""
     from tracr.rasp import rasp
 
     return rasp
 
 
 def _placed() -> "SOp":
-    """Each token with its index: all different, and ordered by token first."""
+    """Each token paired with its index. All pairs differ, and they sort by token first."""
     rasp = _rasp()
 
     return rasp.SequenceMap(lambda token, index: (token, index), rasp.tokens, rasp.indices)
@@ -196,7 +196,7 @@ def _take(
 
 
 def _neighbour(step: int, values: "SOp") -> "SOp":
-    """The value `step` positions further, the prompt read as a ring."""
+    """The value `step` positions further on; the prompt is a ring."""
     rasp = _rasp()
 
     return _take(

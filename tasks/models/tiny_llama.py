@@ -1,7 +1,7 @@
-"""A tiny Llama of random weights and a tokenizer of words: the Boolean tasks' path, without files.
+"""A tiny Llama with random weights and a tokenizer of words: runs the Boolean tasks without files.
 
-The model knows nothing. Its weights are those of one seed, larger than a fresh model's, so that its
-predictions depend on the prompt.
+The model has learnt nothing. Its weights come from a fixed seed. They are larger than those of a
+newly initialised model, so that its predictions depend on the prompt.
 """
 
 import torch
@@ -16,7 +16,7 @@ UNKNOWN = "?"
 
 
 def tiny_llama() -> LlamaForCausalLM:
-    """Two layers of four heads, the same each time; the caller's random numbers are left alone."""
+    """Two layers of four heads, the same at every call; the global random state is not changed."""
     config = LlamaConfig(
         vocab_size=len(_vocabulary()),
         hidden_size=32,

@@ -1,4 +1,4 @@
-"""What the maker of a task's prompts says of itself."""
+"""The interface of task builders, which make a task's prompts for a model."""
 
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -37,7 +37,7 @@ class TaskBuilder(Protocol):
 
 
 class OnAnyModel:
-    """A task whose prompts come from the code and run on the model that is given."""
+    """Base class of tasks that run on any given model and whose prompts are made in code."""
 
     owns_model: ClassVar[bool] = False
 

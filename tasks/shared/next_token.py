@@ -1,4 +1,4 @@
-"""Tasks of a right next token and a wrong one: how they are scored, and prompts put together."""
+"""Tasks with one right and one wrong next token: losses, metrics, and prompts from token ids."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -21,7 +21,7 @@ METRICS = {metric.name: metric for metric in (KL, LOGIT_DIFFERENCE, ACCURACY, EX
 
 
 class Example(NamedTuple):
-    """Token ids of a prompt and its corrupted twin; target positions, and two tokens for each."""
+    """Token ids of a prompt and its corrupted twin; targets, and right and wrong tokens there."""
 
     clean: list[int]
     corrupted: list[int]
@@ -31,7 +31,7 @@ class Example(NamedTuple):
 
 
 def stacked(examples: Sequence[Example]) -> PromptPairs:
-    """The examples, right-padded; all have equally many targets."""
+    """The examples, right-padded; all have the same number of targets."""
     assert all(len(example.clean) == len(example.corrupted) for example in examples)
     return PromptPairs(
         clean=pad_sequence([torch.tensor(example.clean) for example in examples], True),
@@ -44,7 +44,7 @@ def stacked(examples: Sequence[Example]) -> PromptPairs:
 
 
 def next_token_task(name: str, version: int, splits: Mapping[str, PromptPairs]) -> Task:
-    """Trained on the KL over the whole vocabulary, attributed by the logit difference."""
+    """Training takes the KL over the whole vocabulary, attribution minus the logit difference."""
     return Task(
         name,
         version,

@@ -1,10 +1,9 @@
-"""Prompts from templates: words of known tokens, checked in their place, and ids put together.
+"""Prompts from templates, assembled from token ids.
 
 A template is a sentence with slots: `"At the {place}, {name} saw {name}"`. It is tokenised once,
-with stand-in words; a word is *usable* when, in every sentence, the tokenizer gives exactly the
-template's ids with the word's ids at its slots. A word is one token, unless its slot is said to
-take more. Prompts are then put together from ids alone, so that 100,000 of them need no more
-tokenising than ten.
+with stand-in words. A word is *usable* if the tokenizer gives, for every sentence, exactly the
+template's ids with the word's ids in its slots. A word is one token, unless its slot asks for more.
+Prompts are assembled from ids alone, so 100,000 of them need no more tokenising than ten.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,13 +24,13 @@ WordIds = dict[str, dict[str, tuple[int, ...]]]
 
 @dataclass(frozen=True, eq=False)
 class Pattern:
-    """A sentence's token ids; `positions` says where each slot's tokens stand, in text order."""
+    """A sentence's token ids; `positions` gives those of each slot's tokens, in text order."""
 
     tokens: Int[Tensor, " position"]
     positions: Mapping[str, Int[Tensor, " slot"]]
 
     def filled(self, columns: Mapping[str, Int[Tensor, "prompt _"]]) -> Int[Tensor, "prompt _"]:
-        """One prompt per row; a slot has one column for all its places, or one for each."""
+        """One prompt per row; a slot has one column of ids for all its places, or one for each."""
         rows = self.tokens.repeat(len(next(iter(columns.values()))), 1)
         for slot, ids in columns.items():
             rows[:, self.positions[slot]] = ids
@@ -40,7 +39,7 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a tokenizer makes of the prompts and words."""
+    """The token ids that a tokenizer gives prompts and words."""
 
     patterns: Mapping[str, Pattern]
     words: WordIds
@@ -69,9 +68,9 @@ def tokenise(
 ) -> Vocabulary:
     """The pattern of each sentence, and those candidates that are usable in all of them.
 
-    `needed` is the least number of usable words per slot, 2 or more, and `widths` the number of
-    tokens of a word where it is not 1. Raises ValueError where there are fewer words, and where the
-    tokenizer does not know the other words of a sentence.
+    `needed` is the least number of usable words per slot, 2 or more. `widths` is the number of
+    tokens of a word, where it is not 1. Raises ValueError where too few words are usable, and where
+    the tokenizer does not know the other words of a sentence.
     """
     widths = {slot: (widths or {}).get(slot, 1) for slot in candidates}
     ids = {slot: _known(tokenizer, words, widths[slot]) for slot, words in candidates.items()}
@@ -90,9 +89,10 @@ def tokenise_answered(
     needed: Mapping[str, int],
     widths: Mapping[str, int] | None = None,
 ) -> Vocabulary:
-    """`tokenise` for prompts, each given with the sentence that its one-token answer makes of it.
+    """`tokenise` for prompts with answers of one token: `answered` maps a prompt to both together.
 
-    Words are checked in both. Raises ValueError where the answer changes the tokens before it.
+    Words are checked with and without the answer. Raises ValueError where the answer changes the
+    tokens before it.
     """
     sentences = [*answered, *answered.values()]
     vocabulary = tokenise(tokenizer, sentences, candidates, needed=needed, widths=widths)
@@ -106,10 +106,10 @@ def tokenise_answered(
 
 
 def counts(asked: Sizes | None, *, test: int, validation: int, train: int) -> dict[str, int]:
-    """How many prompts of each kind to draw: those asked for, else these.
+    """How many prompts of each kind to draw: the numbers asked for, or else these defaults.
 
-    Training prompts come last, so that their number changes none of the others. Raises ValueError
-    where fewer than one is asked for.
+    Training prompts are drawn last, so that their number does not change the others. Raises
+    ValueError where fewer than one is asked for.
     """
     numbers = {"test": test, "validation": validation, "train": train}
     for kind in numbers:
@@ -127,11 +127,11 @@ def draw(
     *,
     strata: int = 1,
 ) -> dict[str, tuple[Int[Tensor, " prompt"], ...]]:
-    """Disjoint sets of distinct combinations, uniform among all: per kind, an index per choice.
+    """Disjoint sets of distinct combinations, drawn uniformly: per kind, an index per choice.
 
-    A larger last set begins with the smaller one. With `strata` equal to the first choice's number,
-    its values take turns, so that each has its equal share of every set. Raises ValueError where
-    there are too few combinations.
+    A larger last set begins with the smaller one. If `strata` is the number of values of the first
+    choice, these values alternate, so that each has an equal share of every set. Raises ValueError
+    where there are too few combinations.
     """
     sizes = tuple(choices.values())
     available, asked = torch.Size(sizes).numel(), sum(numbers.values())
@@ -171,7 +171,7 @@ def tokenizer_name(tokenizer: PreTrainedTokenizerBase) -> str:
 def _known(
     tokenizer: PreTrainedTokenizerBase, words: Sequence[str], width: int
 ) -> dict[str, tuple[int, ...]]:
-    """The words that add `width` known tokens to a text; of two with the same ids, the first."""
+    """The words that add `width` known tokens to a text; the first of those with the same ids."""
     before, *after = encode(tokenizer, ["a", *(f"a {word}" for word in words)])
     found: dict[tuple[int, ...], str] = {}
     for word, tokens in zip(words, after, strict=True):
@@ -184,11 +184,11 @@ def _known(
 def _pattern(
     tokenizer: PreTrainedTokenizerBase, sentence: str, ids: WordIds, widths: Mapping[str, int]
 ) -> Pattern:
-    """Two fillings with words that differ in every token differ exactly at the slots."""
+    """Finds the slots: fillings with words that differ in every token differ exactly there."""
     pairs = {slot: _stand_ins(words) for slot, words in ids.items()}
     fillings = [{slot: pair[k] for slot, pair in pairs.items()} for k in (0, 1)]
     empty, tokens, other = encode(tokenizer, ["", *(sentence.format(**f) for f in fillings)])
-    # Where BOS and the unknown token are one, the BOS of an empty text is no unknown word.
+    # BOS and the unknown token may be the same: then a BOS is not counted as an unknown word.
     unknown = [[token == tokenizer.unk_token_id for token in row] for row in (empty, tokens)]
     if sum(unknown[1]) > sum(unknown[0]):
         raise ValueError(
@@ -221,7 +221,7 @@ def _stand_ins(words: Mapping[str, tuple[int, ...]]) -> tuple[str, str]:
 def _usable(
     tokenizer: PreTrainedTokenizerBase, patterns: Mapping[str, Pattern], ids: WordIds, slot: str
 ) -> dict[str, tuple[int, ...]]:
-    """The words of a slot for which every sentence's assembled ids are the tokenizer's own."""
+    """The words of a slot with which every sentence's assembled ids equal the tokenizer's."""
     usable = dict(ids[slot])
     stand_ins = {other: next(iter(known)) for other, known in ids.items()}
     for sentence, pattern in patterns.items():

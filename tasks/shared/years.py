@@ -1,10 +1,10 @@
-"""What a model says about a year's last two digits: losses and metrics over a hundred tokens.
+"""Losses and metrics of predictions of a year's last two digits, over a hundred tokens.
 
-Those of the Edge Pruning paper's greater-than task (Bhaskar et al., 2024): logits are restricted to
-the tokens of 00 to 99 and made probabilities p again. With Y the two digits that are to be exceeded
-(`answers` holds their token), probability difference = sum of p(y) over y > Y minus sum of p(y)
-over y < Y, also over the ten years on each side alone. Cost: Kendall's tau compares 10,000 pairs of
-years per prompt.
+They are those of the Edge Pruning paper's greater-than task (Bhaskar et al., 2024). The logits are
+restricted to the tokens of 00 to 99 and turned into probabilities p. Let Y be the two digits to be
+exceeded (`answers` holds their token). The probability difference is the sum of p(y) over y > Y
+minus the sum of p(y) over y < Y. There is also one over only the ten years on each side. Cost:
+Kendall's tau compares 10,000 pairs of years per prompt.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from edgewise.metrics import (
 from edgewise.prompts import PromptPairs
 
 NEAR = 10
-"""How far a year of the narrower probability difference may be from the prompt's."""
+"""The number of years on each side that the narrower probability difference counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class Years:
     def near_probability_difference(
         self, logits: Logits, full: FullLogits, pairs: PromptPairs
     ) -> PerPrompt:
-        """The same among the ten years after and the ten before."""
+        """The probability difference over only the ten years after and the ten before."""
         distance = self._distance(pairs)
         return self._difference(logits, distance.sign() * (distance.abs() <= NEAR))
 
@@ -61,9 +61,10 @@ class Years:
     def kendall_tau(self, logits: Logits, full: FullLogits, pairs: PromptPairs) -> PerPrompt:
         """Rank correlation (tau-b) of the circuit's hundred years with the full model's.
 
-        0 where all years of one are equal. Logits rank as probabilities do, with fewer ties.
+        0 where one of the two gives all years the same value. Logits are ranked: they have the same
+        order as probabilities, with fewer ties.
         """
-        # scipy's takes one pair of rankings a call: minutes for all the circuits of a ranking.
+        # scipy's function takes one pair of rankings per call: minutes for a ranking's circuits.
         ours, theirs = _order(self._of(logits)), _order(self._of(full))
         agreement = (ours * theirs).sum((-1, -2)).double()
         unequal = ours.abs().sum((-1, -2)) * theirs.abs().sum((-1, -2))
@@ -90,7 +91,7 @@ class Years:
         )
         return {metric.name: metric for metric in metrics}
 
-    @cache  # noqa: B019 (a step must not wait for them to travel; they live as long as the process)
+    @cache  # noqa: B019 (so that a step need not wait for a transfer; they live as long as the process)
     def _tokens_on(self, device: torch.device) -> Int[Tensor, "100"]:
         return self.tokens.to(device)
 
@@ -108,6 +109,6 @@ class Years:
 
 
 def _order(values: Float[Tensor, "*rest year"]) -> Int8[Tensor, "*rest year year"]:
-    """1 where the first year's value is the larger, -1 where the second's is."""
+    """1 where the first year's value is larger, -1 where the second's is."""
     first, second = values[..., :, None], values[..., None, :]
     return (first > second).to(torch.int8) - (first < second).to(torch.int8)

@@ -1,4 +1,4 @@
-"""The sentences and nouns of the greater-than tasks: things that go on for years, one token each.
+"""The sentences and nouns of the greater-than tasks; the nouns name things that last for years.
 
 Every noun is one token for GPT-2. `{year}` is a year of four digits, `{century}` its first two.
 """

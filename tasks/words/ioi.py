@@ -1,8 +1,8 @@
-"""The sentences and words of the IOI tasks: the register of children's stories, one token a word.
+"""The sentences and words of the IOI tasks, as in children's stories; each word is one token.
 
 Everything here is usable with the tokenizers of GPT-2 and of Llama 2. Sentences end with the name
-that the model is to predict; every name is preceded by a space, so that it is the same token in
-all four places.
+that the model is to predict. A space precedes every name, so that it is the same token in all four
+slots.
 """
 
 from tasks.shared.text import words

@@ -1,9 +1,9 @@
-"""What the bundled model reads: short texts of the tasks' kinds, and others, drawn at random.
+"""The training texts of the bundled model: short texts, drawn at random.
 
-Most texts are sentences of the tasks, or put together like them from more parts than the tasks use;
-the rest tell of the same names, things and years without posing a task. Kept out are the tasks'
-test sentences, with what they begin with, and of every other sentence one combination in `ONE_IN`
-of its names, of noun and year, or of name and quality. On these the model is examined.
+Most texts are sentences of the tasks, or are assembled in the same way from more parts than the
+tasks use. The others mention the same names, things and years without posing a task. Held out, to
+test the model on, are the tasks' test sentences with their beginnings and, for every other
+sentence, one in `ONE_IN` combinations of its names, of noun and year, or of name and quality.
 """
 
 import re
@@ -79,7 +79,7 @@ OPENINGS = {sentence.partition(".")[0] for sentence in HELD_OUT_SENTENCES}
 
 
 class Question(NamedTuple):
-    """A prompt, and the words that are right and wrong next; `held_out` keeps it out of texts."""
+    """A prompt, with its right and wrong next words; a `held_out` one is in no training text."""
 
     sentence: str
     prompt: str
@@ -89,7 +89,7 @@ class Question(NamedTuple):
 
 
 def texts(random: Random) -> Iterator[str]:
-    """Texts without end."""
+    """An endless stream of training texts."""
     kinds = (_any_gift, _any_span, _any_tag, _tale, _year, _pronoun)
     while True:
         (kind,) = random.choices(kinds, weights=(35, 30, 20, 6, 3, 6))
@@ -111,7 +111,7 @@ def questions(random: Random, number: int) -> Iterator[Question]:
 
 
 def _gift(random: Random, sentence: str, order: str) -> Question:
-    """Right is the indirect object, wrong the subject."""
+    """The indirect object is right, the subject wrong."""
     names = random.sample(NAMES, 2)
     places = iter([names[who] for who in ORDERS[order]])
     text = re.sub("{name}", lambda _: next(places), sentence)
@@ -132,7 +132,7 @@ def _any_gift(random: Random) -> Question:
 
 
 def _span(random: Random, sentence: str) -> Question:
-    """Right are the later years of the century, wrong the earlier ones."""
+    """The later years of the century are right, the earlier ones wrong."""
     century, year, noun = random.choice(CENTURIES), random.randrange(1, 99), random.choice(NOUNS)
     prompt = sentence.format(noun=noun, year=f"{century}{year:02}", century=century)
     earlier, later = range(year), range(year + 1, 100)
@@ -145,7 +145,7 @@ def _any_span(random: Random) -> Question:
 
 
 def _tag(random: Random, sentence: str) -> Question:
-    """Right is the pronoun of the name's gender."""
+    """The pronoun of the name's gender is right."""
     name, quality = random.choice(tuple(PRONOUN)), random.choice(QUALITIES)
     prompt = sentence.removesuffix(" {pronoun}").format(name=name, quality=quality)
     right = PRONOUN[name]

@@ -2,8 +2,8 @@
 
 A GPT-2 of four layers of eight heads learns next-token prediction on `corpus.texts`. Weights are
 stored in half precision beside a word-level tokenizer, as files that
-`AutoModelForCausalLM.from_pretrained(folder)` reads, and `accuracy.json` says how the stored
-weights answer the questions that were kept out of training.
+`AutoModelForCausalLM.from_pretrained(folder)` reads. `accuracy.json` says how well the stored
+weights answer questions that were held out of training.
 """
 
 import json
@@ -34,14 +34,14 @@ LAYERS, HEADS, WIDTH, POSITIONS = 4, 8, 128, 40
 DROPOUT = 0.1
 STEPS, BATCH, WARM_UP, LEARNING_RATE = 6000, 64, 100, 3e-3
 QUESTIONS = 500
-"""For each sentence that a task tests."""
+"""The number of questions for each sentence that a task tests."""
 PIECES = Regex(r" ?[A-Za-z']+| ?\d\d|[^\w\s]")
 """A word or two digits, with the space before them, or a mark."""
 END = "<|end|>"
 
 
 def word_tokenizer(texts: Iterator[str]) -> PreTrainedTokenizerFast:
-    """Every piece of the texts is a token, and every number of two digits; it knows no others."""
+    """A tokenizer whose tokens are the pieces of the texts and all numbers of two digits."""
     split = pre_tokenizers.Split(PIECES, "isolated")
     pieces = {piece for text in texts for piece, _ in split.pre_tokenize_str(text)}
     digits = {f"{space}{number:02}" for number in range(100) for space in ("", " ")}
@@ -96,7 +96,7 @@ def train(tokenizer: PreTrainedTokenizerFast, seed: int) -> GPT2LMHeadModel:
 def _batch(
     tokenizer: PreTrainedTokenizerFast, texts: list[str]
 ) -> tuple[Int[Tensor, "batch position"], Int[Tensor, "batch position"]]:
-    """Tokens and labels; pads carry no loss, the end token does."""
+    """Tokens and labels; the loss counts the end token but no padding."""
     encoded = tokenizer(
         [text + END for text in texts], padding=True, return_tensors="pt", padding_side="right"
     )
@@ -107,10 +107,11 @@ def _batch(
 def examine(
     folder: Path, questions: Iterator[corpus.Question]
 ) -> dict[str, dict[str, float | int]]:
-    """For each sentence: how many questions, and the means over them.
+    """For each sentence, the number of questions, and means over them.
 
-    `accuracy`: the likeliest token of all is a right word; `chance`: a guess among the right and
-    wrong words is; `probability_difference`: of the right words over the wrong ones.
+    `accuracy`: how often the likeliest of all tokens is a right word. `chance`: how often a guess
+    among the right and wrong words would be. `probability_difference`: the probability of the right
+    words minus that of the wrong ones.
     """
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
