@@ -6,7 +6,7 @@ other numbers in the same places.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import torch
@@ -149,21 +149,25 @@ class RecordedRow:
         """The loss over all prompts for each of up to `n_masks` rows, on the CPU."""
         filled = torch.cat([rows, rows[-1:].expand(len(self._rows) - len(rows), -1)])
         self._rows.copy_(filled, non_blocking=True)
+        with ExitStack() as changing:
+            for _, buffer in self._kept:
+                changing.enter_context(buffer.held.changing_row(self._reader, filled))
+            self._run_or_replay()
+        return self._total[: len(rows)].cpu()
+
+    def _run_or_replay(self) -> None:
         if not self._has_run:
             self._run()
             self._has_run = True
-        else:
-            if self._recording is None:
-                self._recording = Recording(self._run, self._model, self._memory)
-            self._recording.replay()
-        for _, buffer in self._kept:
-            buffer.note_row(self._reader, filled)
-        return self._total[: len(rows)].cpu()
+            return
+        if self._recording is None:
+            self._recording = Recording(self._run, self._model, self._memory)
+        self._recording.replay()
 
     def _run(self) -> None:
         self._masks[:, self._reader] = self._rows
         self._total.zero_()
         for batch, buffer in self._kept:
-            logits = self._model.run_parts(buffer, self._masks, batch.targets, self._parts)
+            logits = self._model.run(buffer, self._masks, batch.targets, self._parts)
             loss = self._loss(logits, batch.full_logits, batch.pairs)
             self._total += loss.double().sum(-1)

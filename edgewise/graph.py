@@ -23,8 +23,12 @@ ABLATIONS: tuple[Ablation, ...] = ("interchange", "zero", "mean")
 
 @dataclass(frozen=True)
 class Block:
-    """One step of the forward pass: `readers` read writers `[:n_legal]`, `writers` are added."""
+    """One step of the forward pass: `readers` read writers `[:n_legal]`, `writers` are added.
 
+    `index` is its place among the graph's blocks.
+    """
+
+    index: int
     kind: Kind
     layer: int
     readers: slice
@@ -60,16 +64,12 @@ class Graph:
                 "mlp": (1, 1),
             }
             for kind, (n_readers, n_writers) in sizes.items():
-                readers, writers = (
-                    slice(reader, reader + n_readers),
-                    slice(writer, writer + n_writers),
-                )
-                blocks.append(Block(kind, layer, readers, writers, n_legal=writer))
+                readers = slice(reader, reader + n_readers)
+                writers = slice(writer, writer + n_writers)
+                blocks.append(Block(len(blocks), kind, layer, readers, writers, n_legal=writer))
                 reader, writer = readers.stop, writers.stop
-        out = Block(
-            "out", self.n_layers, slice(reader, reader + 1), slice(writer, writer), n_legal=writer
-        )
-        return (*blocks, out)
+        end = slice(reader, reader + 1), slice(writer, writer)
+        return (*blocks, Block(len(blocks), "out", self.n_layers, *end, n_legal=writer))
 
     @cached_property
     def writers(self) -> tuple[str, ...]:

@@ -1,15 +1,17 @@
 """Which parts of which blocks have to run for which masks, with their indices where they are used.
 
-Only components from which a mask leads on to `out` run, and of these only what depends on a change.
-This is decided on the CPU, where masks are known without waiting for an accelerator; all indices of
-a run then travel to the model's device in one transfer.
+Only components from which a mask leads on to `out` run, and of these only what depends on a change
+since the last run: `HeldOutputs` remembers that one. All this is decided on the CPU, where masks
+are known without waiting for an accelerator; all indices of a run then travel to the model's device
+in one transfer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgewise.graph import Block, Graph
@@ -30,7 +32,7 @@ class Gather:
     starts: Int[Tensor, " reader"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """What a pass runs of a block at once: for some masks, all of it or only some `heads`.
 
@@ -49,6 +51,10 @@ class Part:
     chosen: Int[Tensor, " head"] | None = None
     stored: Int[Tensor, " head"] | None = None
     gathers: tuple[Gather, ...] | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.block.kind} of layer {self.block.layer}"
 
     @property
     def columns(self) -> slice | list[int]:
@@ -81,14 +87,16 @@ def schedule(
     wanted: Bool[Tensor, "mask writer"],
     present: Bool[Tensor, "mask reader writer"],
     device: torch.device,
-) -> list[list[Part]]:
-    """What has to run of each block for each mask to give its `wanted` writers, and `out`.
+) -> list[Part]:
+    """What has to run for each mask to give its `wanted` writers, block by block, and all of `out`.
 
     `present` are the edges that are not masked. Masks that run the same heads share a part; sparse
     masks get their own.
     """
-    blocks = [_parts(graph, block, wanted, present, device) for block in graph.blocks]
-    return blocks if device.type == "cpu" else _moved(blocks, device)
+    parts = [
+        part for block in graph.blocks for part in _parts(graph, block, wanted, present, device)
+    ]
+    return parts if device.type == "cpu" else _moved(parts, device)
 
 
 def schedule_after(
@@ -98,8 +106,8 @@ def schedule_after(
     *,
     n_masks: int,
     device: torch.device,
-) -> list[list[Part]]:
-    """What has to run of each block after any change of one reader's row of the mask.
+) -> list[Part]:
+    """What has to run after any change of one reader's row of the mask.
 
     The reader's own block is read by products, which are the same whatever its row is.
     """
@@ -111,6 +119,82 @@ def schedule_after(
     present = masks.clone()
     present[:, own.readers] = True
     return schedule(graph, wanted, present, device)
+
+
+class HeldOutputs:
+    """Which writers' outputs a buffer holds, and of which masks: what a run need not do again.
+
+    A run may be of fewer masks than the buffer has places for. If masks are `paired` with prompts,
+    all have the same place, and a run takes nothing over from the last.
+    """
+
+    def __init__(
+        self, graph: Graph, n_masks: int, dtype: torch.dtype, device: torch.device, *, paired: bool
+    ) -> None:
+        self._graph, self._device, self._paired = graph, device, paired
+        self._written = torch.zeros(n_masks, len(graph.writers), dtype=torch.bool)
+        self._masks = torch.zeros(n_masks, *graph.legal.shape, dtype=dtype)  # of the last run
+        self.is_row_changing = False
+
+    def next_parts(
+        self, masks: Float[Tensor, "mask reader writer"] | Bool[Tensor, "mask reader writer"]
+    ) -> list[Part]:
+        """What has to run in a run with these masks, which begins; of `out` all.
+
+        For masks without a gradient it depends on them: those on an accelerator are waited for.
+        """
+        if self._paired or (masks.requires_grad and torch.is_grad_enabled()):
+            self.forget()
+            n_masks = 1 if self._paired else len(masks)
+            return [whole(block, n_masks) for block in self._graph.blocks]
+        masks = masks.detach().cpu().to(self._masks.dtype)
+        present = masks != 0
+        outdated = self.outdated(masks, present)
+        first = int(outdated.any(0).long().argmax())
+        wanted = outdated & self._graph.reaches_out(present, first=first)[1]
+        self._masks[: len(masks)] = masks
+        self._written[: len(masks)] &= ~outdated
+        return schedule(self._graph, wanted, present, self._device)
+
+    def outdated(
+        self,
+        masks: Float[Tensor, "mask reader writer"],
+        present: Bool[Tensor, "mask reader writer"],
+    ) -> Bool[Tensor, "mask writer"]:
+        """The writers whose outputs a run with `masks` cannot take over from the last run.
+
+        `present` says where the masks are not zero. Both lie on the CPU.
+        """
+        n_masks = len(masks)
+        changed = (masks != self._masks[:n_masks]).any(-1)
+        return ~self._written[:n_masks] | self._graph.downstream(present, readers=changed)
+
+    def note_written(
+        self, masks: Sequence[int], writers: slice | list[int], *, at_all_tokens: bool
+    ) -> None:
+        """Some writers' outputs are stored, which counts if they are so at all tokens."""
+        for mask in masks:
+            self._written[mask, writers] = at_all_tokens
+
+    def forget(self) -> None:
+        """Nothing but the embeddings can be taken over from the last run."""
+        self._masks.fill_(torch.nan)  # equal to no mask: every row counts as changed
+
+    @contextmanager
+    def changing_row(self, reader: int, rows: Bool[Tensor, "mask writer"]) -> Iterator[None]:
+        """Around a run whose masks differ from the last run's in these rows of the reader alone.
+
+        It is a run of the parts of `schedule_after`, or the replay of one that was recorded. If it
+        is broken off, the reader's rows count as changed in the next.
+        """
+        own = self._masks[: len(rows), reader]
+        own.fill_(torch.nan)
+        self.is_row_changing = True
+        try:
+            yield
+        finally:
+            self.is_row_changing = False
+        own.copy_(rows)
 
 
 def gathering_pays(n_readers: int, n_legal: int, n_edges: int, device: torch.device) -> bool:
@@ -177,14 +261,14 @@ def _gathers(part: Part, present: Bool[Tensor, "mask reader writer"]) -> tuple[G
     return tuple(gathers)
 
 
-def _moved(blocks: list[list[Part]], device: torch.device) -> list[list[Part]]:
+def _moved(parts: list[Part], device: torch.device) -> list[Part]:
     """The same parts with their indices on the device: one transfer, which is not waited for."""
-    indices = [index for parts in blocks for part in parts for index in _indices(part)]
+    indices = [index for part in parts for index in _indices(part)]
     if not indices:
-        return blocks
+        return parts
     packed = torch.cat(indices).to(device, non_blocking=True)
     moved = iter(packed.split([len(index) for index in indices]))
-    return [[_with_indices(part, moved) for part in parts] for parts in blocks]
+    return [_with_indices(part, moved) for part in parts]
 
 
 def _indices(part: Part) -> Iterator[Tensor]:

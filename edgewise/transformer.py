@@ -8,7 +8,7 @@ model on the corrupted prompt. Cost: one forward pass plus 2 · d_model · edges
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from transformers.utils.import_utils import is_accelerate_available
 from edgewise import flops
 from edgewise.architectures import Architecture, architecture_of, check_supported
 from edgewise.graph import Graph
+from edgewise.masked_run import Run, running
 from edgewise.prefix import NO_PREFIX, Prefix
 from edgewise.schedule import Part, whole
 from edgewise.targets import check_range, distinct_rows, rows_of
@@ -220,7 +221,7 @@ class MaskedTransformer:
         prefix: Prefix = NO_PREFIX,
         paired: bool = False,
     ) -> WriterBuffer:
-        """An empty buffer for masked runs on these prompts, to be run again from any block.
+        """A buffer for masked runs on these prompts, to be run again from any block.
 
         It has room for `n_masks` masks on every prompt or, if `paired`, for one on each.
         """
@@ -234,12 +235,11 @@ class MaskedTransformer:
         return WriterBuffer(
             self.graph,
             tokens,
+            self._embed(tokens, prefix),
             None if ablated is None else ablated.to(self.device, self.dtype),
             n_masks=n_masks,
             prefix=prefix,
             paired=paired,
-            d_model=self.architecture.d_model,
-            dtype=self.dtype,
         )
 
     def run(
@@ -247,12 +247,13 @@ class MaskedTransformer:
         buffer: WriterBuffer,
         mask: Mask,
         targets: Int[Tensor, "batch *target"] | None = None,
+        parts: Sequence[Part] | None = None,
     ) -> Logits:
         """The masked pass, as far as the buffer's last run has not done it already.
 
         Only components from which the mask leads on to `out` are run and, of these, only what
         depends on a row of the mask that the last run had otherwise. With a gradient all are run:
-        it is not zero where the mask is.
+        it is not zero where the mask is. `parts` can be given as to `running`.
         """
         if mask.shape[-2:] != self.graph.legal.shape or mask.ndim not in (2, 3):
             raise ValueError(
@@ -266,63 +267,45 @@ class MaskedTransformer:
                 "they are paired"
             )
         assert buffer.paired or len(masks) <= buffer.n_masks
-        parts = buffer.next_parts(masks)
-        masks = masks.to(self.device, non_blocking=True).to(self.dtype)
-        logits = self.run_parts(buffer, masks, targets, parts)
+        for_gradient = masks.requires_grad and torch.is_grad_enabled()
+        with running(buffer, masks, parts) as run:
+            logits = self._run_parts(run, targets, for_gradient=for_gradient)
         return logits if mask.ndim == 3 and not buffer.paired else logits[0]
 
-    def run_parts(
-        self,
-        buffer: WriterBuffer,
-        masks: Float[Tensor, "mask reader writer"],
-        targets: Int[Tensor, "batch *target"] | None,
-        parts: list[list[Part]],
+    def _run_parts(
+        self, run: Run, targets: Int[Tensor, "batch *target"] | None, *, for_gradient: bool
     ) -> Logits:
-        """The given parts of the masked pass, with masks of the model's device and dtype."""
-        rows, shape = rows_of(buffer.tokens.shape, targets, self.device)
-        weights = buffer.weights(masks)
-        *blocks, outs = parts
-        n_embeddings = len(self.graph.embeddings)
-        if not buffer.holds(slice(0, n_embeddings)):
-            embedded = torch.stack(self._embed(buffer.tokens, buffer.prefix), 2)
-            buffer.embed(embedded)
-        for_gradient = masks.requires_grad and torch.is_grad_enabled()
+        rows, shape = rows_of(run.buffer.tokens.shape, targets, self.device)
         distinct = rows
         if rows is not None:
             distinct = distinct_rows(rows, targets, for_gradient=for_gradient)
         run_part = self._run_part
         if self.recompute and for_gradient:
             run_part = partial(checkpoint, run_part, use_reentrant=False, early_stop=False)
-        for index, of_block in enumerate(blocks):
-            # Of what the last MLP gives, only the targets are read.
-            some = distinct if index == len(blocks) - 1 else None
-            for part in of_block:
-                outputs = run_part(buffer, weights, index, part, some)
-                buffer.write(part, outputs, some)
-        inputs = [
-            buffer.read(weights, part, -1, rows, self._count(part, math.prod(shape), 1, NO_PREFIX))
-            for part in outs
-        ]
-        buffer.end_run()
+        last_mlp = len(self.graph.blocks) - 2
+        inputs: list[Tensor] = []
+        for part in run.parts:
+            if part.block.kind == "out":
+                count_backward = self._count(part, math.prod(shape), 1, NO_PREFIX)
+                inputs.append(run.read(part, rows, count_backward))
+            else:  # of what the last MLP gives, only the targets are read
+                some = distinct if part.block.index == last_mlp else None
+                run.write(part, run_part(run, part, some))
         ordered = inputs[0]
-        if len(outs) > 1:
+        if len(inputs) > 1:
+            outs = (part for part in run.parts if part.block.kind == "out")
             order = torch.tensor([mask for part in outs for mask in part.masks]).argsort()
             ordered = torch.cat(inputs)[order.to(self.device)]
         return self.architecture.unembed(ordered.view(-1, *shape, ordered.shape[-1]))
 
     def _run_part(
-        self,
-        buffer: WriterBuffer,
-        weights: Float[Tensor, "place prompt reader column"],
-        index: int,
-        part: Part,
-        rows: Int[Tensor, " row"] | None,
+        self, run: Run, part: Part, rows: Int[Tensor, " row"] | None
     ) -> Float[Tensor, "batch token head d_model"]:
         """What the part's writers give; at some rows of tokens, each stands as a prompt of one."""
-        batch, position = buffer.tokens.shape if rows is None else (len(rows), 1)
-        count_backward = self._count(part, batch, position, buffer.prefix)
-        inputs = buffer.read(weights, part, index, rows, count_backward)
-        return self._outputs(part, inputs.view(-1, position, *inputs.shape[2:]), buffer.prefix)
+        prefix = run.buffer.prefix
+        batch, position = run.buffer.tokens.shape if rows is None else (len(rows), 1)
+        inputs = run.read(part, rows, self._count(part, batch, position, prefix))
+        return self._outputs(part, inputs.view(-1, position, *inputs.shape[2:]), prefix)
 
     def _full_pass(
         self,
@@ -336,7 +319,7 @@ class MaskedTransformer:
         batch, position = tokens.shape
         recorded = (n_recorded, position, len(self.graph.writers), self.architecture.d_model)
         record = torch.empty(recorded, dtype=self.dtype, device=self.device)
-        embedded = torch.stack(self._embed(tokens, prefix), 2)
+        embedded = self._embed(tokens, prefix)
         residual = embedded.sum(2)
         record[:, :, : embedded.shape[2]] = embedded[:n_recorded]
         for block in self.graph.blocks[:-1]:
@@ -371,9 +354,12 @@ class MaskedTransformer:
         check_range(tokens, known, "token ids", f"{self.id} knows 0 to {known - 1}")
         return tokens.to(self.device)
 
-    def _embed(self, tokens: Int[Tensor, "batch position"], prefix: Prefix) -> list[Tensor]:
+    def _embed(
+        self, tokens: Int[Tensor, "batch position"], prefix: Prefix
+    ) -> Float[Tensor, "batch position embedding d_model"]:
         outputs = self.architecture.embed(tokens, len(prefix))
-        return [sum(outputs[1:], outputs[0])] if len(self.graph.embeddings) == 1 else outputs
+        joint = len(self.graph.embeddings) == 1
+        return torch.stack([sum(outputs[1:], outputs[0])] if joint else outputs, 2)
 
     def _outputs(
         self, part: Part, inputs: Float[Tensor, "batch position reader d_model"], prefix: Prefix

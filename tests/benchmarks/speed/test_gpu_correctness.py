@@ -10,7 +10,7 @@ from benchmarks.speed.gpu import cases, correctness
 from benchmarks.speed.gpu.parts import Measurement, Setting
 from edgewise.architectures.gpt2 import GPT2Architecture
 from edgewise.precision import products_in
-from edgewise.writers import WriterBuffer
+from edgewise.schedule import HeldOutputs
 from methods.edge_pruning import Training
 from tests.edgewise.places import made_up_devices
 
@@ -71,10 +71,10 @@ def test_a_wrong_attention_is_noticed_where_it_is_wrong(what: str, wrong_in_floa
 
 
 def test_a_stale_buffer_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing(self: WriterBuffer, mask: Tensor, present: Tensor) -> Tensor:
-        return ~self._held[: len(mask)]
+    def nothing(self: HeldOutputs, masks: Tensor, present: Tensor) -> Tensor:
+        return ~self._written[: len(masks)]
 
-    monkeypatch.setattr(WriterBuffer, "outdated", nothing)
+    monkeypatch.setattr(HeldOutputs, "outdated", nothing)
     for _, run in of("a used buffer"):
         with pytest.raises(AssertionError, match="largest difference"):
             run()
