@@ -1,6 +1,7 @@
 """Cells in processes and on a local Ray: the same results, and a dead worker costs one cell."""
 
 import os
+import pickle
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,8 +13,11 @@ import torch
 from click.testing import CliRunner
 
 from benchmarks.cli import main
+from benchmarks.grid.crossing import Crossing
+from benchmarks.grid.search import Search
 from benchmarks.grid.suite import single_cell
 from benchmarks.run.backends import Backend, Processes, ray_cluster
+from benchmarks.run.items import CellItem
 from benchmarks.run.runner import SKIPPED, Options, Outcome, run
 from benchmarks.store import FAILED, FINISHED, Store
 
@@ -72,7 +76,7 @@ def test_a_cell_whose_worker_died_is_recorded_as_failed_and_run_again(tmp_path: 
 
         def map(self, function: Any, items: Any) -> Any:
             for item in items:
-                lost = getattr(item, "method", None) == "eap"
+                lost = isinstance(item, CellItem) and item.cell.method == "eap"
                 yield item, OSError("worker\ngone") if lost else function(item)
 
     options = Options(torch.device("cpu"))
@@ -81,6 +85,28 @@ def test_a_cell_whose_worker_died_is_recorded_as_failed_and_run_again(tmp_path: 
     (lost,) = [r for r in Store(tmp_path).records() if r["status"] == FAILED]
     assert lost["error"]["message"] == "worker gone" == outcomes[0].message
     assert statuses(run(CELLS, tmp_path, options)) == [SKIPPED, FINISHED, FINISHED]
+
+
+def test_what_needs_circuits_comes_when_all_are_found(tmp_path: Path) -> None:
+    stages: list[list[str]] = []
+
+    class Noting:
+        jobs = 2
+
+        def map(self, function: Any, items: Any) -> Any:
+            stages.append([type(pickle.loads(pickle.dumps(item))).__name__ for item in items])
+            return ((item, Outcome(item.label, FINISHED)) for item in items)
+
+    other = single_cell("eap", "tracr-reverse", model=None, seed=0, given={})
+    crossing = Crossing(CELLS[0], other)
+    searches = [Search(CELLS[0], "threshold", 0.1, 1.0, 0.5)]
+    options = Options(torch.device("cpu"))
+    plan: Any = {"searches": searches, "crossings": [crossing]}
+    run([*CELLS, other], tmp_path, options, Noting(), **plan)
+    assert stages == [
+        ["CellItem", "CellItem", "SearchItem", "CellItem"],
+        ["MatchingItem", "MatchingItem", "CrossingItem"],
+    ]
 
 
 def test_without_ray_the_error_names_what_to_install(

@@ -156,7 +156,7 @@ def test_a_finished_run_is_not_run_again(
 ) -> None:
     suite, folder = undisturbed
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-    monkeypatch.setattr("benchmarks.run.runner.execute", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("benchmarks.run.items.execute", lambda *_, **__: 1 / 0)
     statuses = run_small(load_suite(str(suite)).cells, folder)
     assert list(statuses.values()) == [SKIPPED] * 5 + [FINISHED]
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
