@@ -1,78 +1,56 @@
-"""Settings of methods: what is allowed, what is meant by a wrong name, what holds for a task."""
+"""Settings of methods: what is allowed, what holds for a task."""
 
-import difflib
 import itertools
-import math
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, get_args, get_type_hints
 
-from methods import METHODS
+from pydantic import BaseModel, BeforeValidator, ValidationError, create_model
+
+from benchmarks.grid.checking import STRICT, Axis, problems
+from methods import METHODS, Method
 
 Settings = dict[str, Any]
-
-# A union with a Literal has another origin than one of plain types.
-_UNIONS = (UnionType, get_origin(Literal["none"] | None))
-_WORDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    NoneType: '"none"',
-}
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """The message for a name that does not exist, with the closest that do."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"closest: {', '.join(close)}" if close else f"known: {', '.join(known)}"
-    return f"unknown {kind} {name!r}; {hint}"
-
-
-def expected(hint: Any) -> str:
-    """What a value of this type looks like, in words."""
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(map(str, get_args(hint)))}"
-    if get_origin(hint) in _UNIONS:
-        return " or ".join(expected(member) for member in get_args(hint))
-    return _WORDS.get(hint, str(hint))
-
-
-def convert(value: Any, hint: Any) -> Any:
-    """`value` as the type asks for it. Raises ValueError if it is of another type.
-
-    TOML has no null: the text "none" stands for it.
-    """
-    if get_origin(hint) is Literal:
-        if any(value == allowed and type(value) is type(allowed) for allowed in get_args(hint)):
-            return value
-    elif get_origin(hint) in _UNIONS:
-        for member in get_args(hint):
-            try:
-                return convert(value, member)
-            except ValueError:
-                continue
-    elif hint is NoneType:
-        if value == "none":
-            return None
-    elif hint is float:
-        if type(value) in (int, float) and math.isfinite(value):
-            return float(value)
-    elif type(value) is hint:
-        return value
-    raise ValueError(f"{value!r}; expected {expected(hint)}")
 
 
 def allowed(method: str) -> dict[str, Any]:
     """A method's settings and their types."""
-    hints = get_type_hints(METHODS[method])
-    return {field.name: hints[field.name] for field in fields(METHODS[method]) if field.init}
+    return _types(METHODS[method])
+
+
+def _types(method: type[Method]) -> dict[str, Any]:
+    hints = get_type_hints(method)
+    return {field.name: hints[field.name] for field in fields(method) if field.init}
+
+
+def typed(method: str, given: Mapping[str, Any], *, axes: bool = False) -> Settings:
+    """Settings as their types ask for them, each one value or, with `axes`, a list of values.
+
+    Raises ValidationError, with every problem, for unknown settings and wrong types.
+    """
+    table = _table(METHODS[method], axes).model_validate(dict(given))
+    return {name: getattr(table, name) for name in given}
+
+
+@cache
+def _table(method: type[Method], axes: bool) -> type[BaseModel]:
+    types = {name: _as_toml(hint) for name, hint in _types(method).items()}
+    columns: dict[str, Any] = {
+        name: (Axis[kind] if axes else kind, None) for name, kind in types.items()
+    }
+    return create_model(method.__name__, __config__=STRICT, **columns)
+
+
+def _as_toml(hint: Any) -> Any:
+    """TOML has no null: the text "none" stands for it."""
+    if NoneType not in get_args(hint):
+        return hint
+    return Annotated[hint, BeforeValidator(lambda value: None if value == "none" else value)]
 
 
 @cache
@@ -88,11 +66,10 @@ def defaults_of(method: str, task: str) -> Settings:
     return tables.get(task) or tables.get(next(fitting, ""), {})
 
 
-def grid(settings: Mapping[str, Any]) -> Iterator[Settings]:
-    """Every combination of settings whose values are lists; other values stand for themselves."""
-    axes = [value if isinstance(value, list) else [value] for value in settings.values()]
-    for values in itertools.product(*axes):
-        yield dict(zip(settings, values, strict=True))
+def grid(axes: Mapping[str, Sequence[Any]]) -> Iterator[Settings]:
+    """Every combination of the values that settings take."""
+    for values in itertools.product(*axes.values()):
+        yield dict(zip(axes, values, strict=True))
 
 
 def resolve(method: str, task: str, given: Mapping[str, Any]) -> Settings:
@@ -101,21 +78,14 @@ def resolve(method: str, task: str, given: Mapping[str, Any]) -> Settings:
     Raises ValueError, with every problem on its own line, for unknown settings, wrong types and
     values that the method refuses.
     """
-    hints, problems, values = allowed(method), [], {}
-    for name, value in {**defaults_of(method, task), **given}.items():
-        if name not in hints:
-            problems.append(f"method {method!r}: {unknown('setting', name, hints)}")
-            continue
-        try:
-            values[name] = convert(value, hints[name])
-        except ValueError as error:
-            problems.append(f"method {method!r}: setting {name!r} is {error}")
-    if problems:
-        raise ValueError("\n".join(problems))
+    values = {**defaults_of(method, task), **given}
     try:
-        return asdict(METHODS[method](**values))
+        return asdict(METHODS[method](**typed(method, values)))
+    except ValidationError as error:
+        lines = problems(error, values, lambda _: ("setting", allowed(method)))
     except ValueError as error:
-        raise ValueError(f"method {method!r}: {error}") from None
+        lines = [str(error)]
+    raise ValueError("\n".join(f"method {method!r}: {line}" for line in lines))
 
 
 def parse_assignments(assignments: Iterable[str]) -> Settings:

@@ -41,7 +41,7 @@ def assert_one_line_error(result: Result, *parts: str) -> None:
         (["discover", "--method", "eep", "--task", "ioi"], ["unknown method 'eep'; closest: eap"]),
         (["discover", "--method", "eap", "--task", "iou"], ["unknown task 'iou'; closest: ioi"]),
         ([*DISCOVER, "--set", "selektion=x"], ["unknown setting 'selektion'; closest: selection"]),
-        ([*DISCOVER, "--set", "selection=3"], ["'selection' is 3; expected one of top-absolute"]),
+        ([*DISCOVER, "--set", "selection=3"], ["selection is 3; expected 'top-absolute'"]),
         ([*DISCOVER, "--set", "selection"], ["'selection'; expected key=value"]),
         ([*DISCOVER, "--model", "a/b"], ["task 'tracr-xproportion' has its own model"]),
         ([*DISCOVER, "--device", "abacus"], ["device 'abacus' cannot be used"]),

@@ -41,7 +41,7 @@ def test_a_cell_is_the_same_with_a_label_and_its_record_has_it(tmp_path: Path) -
 
 
 def test_a_label_that_is_no_text_is_an_error() -> None:
-    with pytest.raises(SuiteError, match=r"number 1: label is 2; expected text"):
+    with pytest.raises(SuiteError, match=r"method\.0\.label is 2; expected a valid string"):
         parse_suite(SUITE.replace('"two of them"', "2"), "s.toml")
 
 

@@ -1,62 +1,106 @@
 """What a setting may be, and what is said about one that it may not be."""
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import pytest
 
+from benchmarks.grid.checking import unknown
 from benchmarks.grid.settings import (
     allowed,
-    convert,
     defaults_of,
     grid,
     parse_assignments,
     resolve,
     swept,
     task_defaults,
-    unknown,
+    typed,
 )
+from edgewise import Method
 from methods import METHODS
 from methods.edge_pruning import EdgePruning
 from tasks import TASKS
 
 
-@pytest.mark.parametrize(
-    ("value", "hint", "converted"),
-    [
-        (1, float, 1.0),
-        (3, int, 3),
-        (True, bool, True),
-        ("top", Literal["top", "greedy"], "top"),
-        ("none", float | None, None),
-        (1, float | None, 1.0),
-        ("a", Literal["a"] | None, "a"),
-        ("none", Literal["a"] | None, None),
-    ],
-)
-def test_a_value_of_the_right_type_is_taken(value: object, hint: object, converted: object) -> None:
-    result = convert(value, hint)
-    assert result == converted and type(result) is type(converted)
+@dataclass(frozen=True)
+class Sample(Method):
+    """A setting of every type."""
+
+    number: float = 1.0
+    whole: int = 1
+    flag: bool = False
+    text: str = ""
+    choice: Literal["top", "greedy"] = "top"
+    maybe: float | None = None
+    choice_or_none: Literal["a"] | None = None
+    either: int | str = 1
+    name: ClassVar[str] = "sample"
+
+
+@pytest.fixture(autouse=True)
+def _sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "sample", Sample)
 
 
 @pytest.mark.parametrize(
-    ("value", "hint", "words"),
+    ("name", "value", "taken"),
     [
-        ("1", float, "a number"),
-        (True, float, "a number"),
-        (float("nan"), float, "a number"),
-        (1.0, int, "a whole number"),
-        (True, int, "a whole number"),
-        (1, bool, "true or false"),
-        (1, str, "text"),
-        (1, Literal["top", "greedy"], "one of top, greedy"),
-        ("x", float | None, 'a number or "none"'),
+        ("number", 1, 1.0),
+        ("whole", 3, 3),
+        ("flag", True, True),
+        ("text", "3", "3"),
+        ("choice", "top", "top"),
+        ("maybe", "none", None),
+        ("maybe", 1, 1.0),
+        ("choice_or_none", "a", "a"),
+        ("choice_or_none", "none", None),
+        ("either", 3, 3),
+        ("either", "3", "3"),
     ],
 )
-def test_a_value_of_a_wrong_type_is_refused_in_words(
-    value: object, hint: object, words: str
-) -> None:
-    with pytest.raises(ValueError, match=f"expected {words}"):
-        convert(value, hint)
+def test_a_value_of_the_right_type_is_taken(name: str, value: object, taken: object) -> None:
+    for axes, given in ((False, value), (True, value), (True, [value])):
+        result = typed("sample", {name: given}, axes=axes)[name]
+        (result,) = result if axes else [result]
+        assert result == taken and type(result) is type(taken)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("number", "1", "a valid number"),
+        ("number", True, "a valid number"),
+        ("number", float("nan"), "a finite number"),
+        ("number", float("inf"), "a finite number"),
+        ("number", [1.0], "a valid number"),
+        ("whole", 1.0, "a valid integer"),
+        ("whole", True, "a valid integer"),
+        ("whole", "1", "a valid integer"),
+        ("flag", 1, "a valid boolean"),
+        ("text", 1, "a valid string"),
+        ("choice", 1, "'top' or 'greedy'"),
+        ("choice", "topp", "'top' or 'greedy'"),
+        ("maybe", "x", "a valid number"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_refused_in_words(name: str, value: object, words: str) -> None:
+    with pytest.raises(ValueError) as error:
+        resolve("sample", "ioi", {name: value})
+    assert str(error.value) == f"method 'sample': {name} is {value!r}; expected {words}"
+
+
+def test_a_value_that_is_none_of_several_types_is_named_with_each() -> None:
+    with pytest.raises(ValueError) as error:
+        resolve("sample", "ioi", {"either": [1.0]})
+    assert str(error.value).splitlines() == [
+        "method 'sample': either is [1.0]; expected a valid integer",
+        "method 'sample': either is [1.0]; expected a valid string",
+    ]
+
+
+def test_settings_keep_the_order_in_which_they_are_given() -> None:
+    given: dict[str, Any] = {"text": "a", "flag": True, "number": 2.0}
+    assert list(typed("sample", given)) == list(given)
 
 
 def test_a_wrong_name_is_answered_with_the_closest() -> None:
@@ -66,10 +110,12 @@ def test_a_wrong_name_is_answered_with_the_closest() -> None:
     assert "known: a, b" in unknown("thing", "zzz", ["b", "a"])
 
 
-def test_a_list_is_an_axis_of_the_grid() -> None:
-    assert list(grid({"a": [1, 2], "b": "x", "c": [3.0]})) == [
-        {"a": 1, "b": "x", "c": 3.0},
-        {"a": 2, "b": "x", "c": 3.0},
+def test_the_first_axis_of_a_grid_moves_last() -> None:
+    assert list(grid({"a": [1, 2], "b": ["x", "y"]})) == [
+        {"a": 1, "b": "x"},
+        {"a": 1, "b": "y"},
+        {"a": 2, "b": "x"},
+        {"a": 2, "b": "y"},
     ]
 
 
@@ -83,9 +129,9 @@ def test_given_settings_stand_before_the_tasks_and_those_before_the_class() -> N
 def test_every_problem_with_the_settings_is_named() -> None:
     with pytest.raises(ValueError) as error:
         resolve("acdc", "ioi", {"treshold": 1.0, "reader_order": 3})
-    first, second = str(error.value).splitlines()
-    assert "unknown setting 'treshold'; closest: threshold" in first
-    assert "'reader_order' is 3; expected one of reverse, forward, random" in second
+    wrong, unknown_name = str(error.value).splitlines()
+    assert "unknown setting 'treshold'; closest: threshold" in unknown_name
+    assert "reader_order is 3; expected 'reverse', 'forward' or 'random'" in wrong
 
 
 def test_a_value_that_the_method_refuses_is_named() -> None:

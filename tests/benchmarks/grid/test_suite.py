@@ -120,25 +120,105 @@ def test_all_problems_are_reported_at_once() -> None:
         selection = "topp"
         [[method]]
         name = "acdc"
-        threshold = ["high", -1.0]
+        sedes = 1
+        threshold = [0.1, "high"]
+        [method.task.greater-than]
+        thresold = 1.0
+        [[method]]
+        name = "acdc"
+        tasks = "ioi"
+        seeds = "1"
+        threshold = [0.1, -1.0]
+        [[method]]
+        name = "acdc"
+        tasks = ["ioi", "greater-than"]
         [method.task.tracr-reverse]
         """
     )
-    for part in (
-        "unknown key 'modle'; closest: model",
-        "unknown task 'iou'; closest: ioi",
-        "seeds are [0, 'one']",
-        "unknown dtype 'float31'; closest: float32",
-        "sparsities are [0.5, 2]",
-        "task.ioi.train is 0",
-        "unknown key in [task.ioi] 'tests'; closest: test",
-        "unknown method 'eep'; closest: eap",
-        "setting 'selection' is 'topp'; expected one of",
-        "setting 'threshold' is 'high'; expected a number",
-        "threshold=-1.0; expected a positive number",
-        "unknown task 'tracr-reverse'",
+    for start in (
+        "modle: unknown key 'modle'; closest: model",
+        "tasks.1: unknown task 'iou'; closest: ioi",
+        "seeds.1 is 'one'; expected a valid integer",
+        "dtype: unknown dtype 'float31'; closest: float32",
+        "sparsities.1 is 2; expected a number less than or equal to 1",
+        "task.ioi.train is 0; expected a number greater than or equal to 1",
+        "task.ioi.tests: unknown key 'tests'; closest: test",
+        "method.0.name: unknown method 'eep'; closest: eap",
+        "method.1.selection is 'topp'; expected 'top-absolute', ",
+        "method.2.sedes: unknown setting 'sedes'; closest: seeds",
+        "method.2.threshold.1 is 'high'; expected a valid number",
+        "method.2.task.greater-than.thresold: unknown setting 'thresold'; closest: threshold",
+        "method.3.seeds is '1'; expected a valid integer",
+        "method.3: method 'acdc': threshold=-1.0; expected a positive number",
+        "method.4.task.tracr-reverse: unknown task 'tracr-reverse'",
     ):
-        assert any(part in line for line in found), (part, found)
+        assert sum(line.startswith(start) for line in found) == 1, (start, found)
+    assert len(found) == 15
+
+
+ENTRY = '[[method]]\nname = "acdc"\n'
+VALID = f'name = "x"\ntasks = "ioi"\n{ENTRY}'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ('"x"', '".."', "name is '..'; expected text that can name a folder"),
+        ('"x"', '""', "name is ''; expected text that can name a folder"),
+        ('name = "x"', "", "name is missing; it is required"),
+        ('tasks = "ioi"', "", "tasks is missing; it is required"),
+        ('"ioi"', "[]", "tasks is []; expected at least one value"),
+        ('"ioi"', '["ioi", 3]', "tasks.1 is 3; expected a valid string"),
+        (ENTRY, "", "method is missing; it is required"),
+        (ENTRY, "method = []", "method is []; expected at least 1 item after validation, not 0"),
+        (ENTRY, "method = [3]", "method.0 is 3; expected a table"),
+        (ENTRY, "[[method]]", "method.0.name is missing; it is required"),
+        (ENTRY, f"description = 3\n{ENTRY}", "description is 3; expected a valid string"),
+        (ENTRY, f"seeds = true\n{ENTRY}", "seeds is True; expected a valid integer"),
+        (ENTRY, f"seeds = 1.0\n{ENTRY}", "seeds is 1.0; expected a valid integer"),
+        (
+            *(ENTRY, f"seeds = [0, -1]\n{ENTRY}"),
+            "seeds.1 is -1; expected a number greater than or equal to 0",
+        ),
+        (ENTRY, f"sparsities = [nan]\n{ENTRY}", "sparsities.0 is nan; expected a finite number"),
+        (ENTRY, f"sparsities = [true]\n{ENTRY}", "sparsities.0 is True; expected a valid number"),
+        (
+            *(ENTRY, f"kv_heads = 'kv-value'\n{ENTRY}"),
+            "kv_heads: unknown kv_heads 'kv-value'; closest: key-value",
+        ),
+        (
+            *(ENTRY, f"[task.iou]\ntrain = 3\n{ENTRY}"),
+            "task.iou: unknown task 'iou'; closest: ioi",
+        ),
+        (
+            *(ENTRY, f"[task.'custom:a/b.jsonl']\ntrain = [3, true]\n{ENTRY}"),
+            'task."custom:a/b.jsonl".train.1 is True; expected a valid integer',
+        ),
+        (ENTRY, f"{ENTRY}train = 0", "method.0.train is 0; expected a number greater than or eq"),
+        (ENTRY, f"{ENTRY}tasks = []", "method.0.tasks is []; expected at least one value"),
+        (ENTRY, f"{ENTRY}threshold = []", "method.0.threshold is []; expected at least one value"),
+        (
+            *(ENTRY, f"{ENTRY}[method.task.ioi]\nthreshold = [1, '2']"),
+            "method.0.task.ioi.threshold.1 is '2'; expected a valid number",
+        ),
+    ],
+)
+def test_a_problem_is_one_line_with_its_place(old: str, new: str, line: str) -> None:
+    assert cells(VALID)
+    (found,) = problems(VALID.replace(old, new))
+    assert found.startswith(line)
+
+
+def test_a_long_value_is_cut_short() -> None:
+    (line,) = problems(VALID.replace('"ioi"', f"[{[0] * 99}]"))
+    assert line.startswith("tasks.0 is [0, 0, ") and line.endswith("...; expected a valid string")
+
+
+def test_a_value_that_the_method_refuses_is_named_once_with_its_entry() -> None:
+    tasks = 'tasks = ["ioi", "greater-than"]\nthreshold = [0, 1, -2]'
+    (zero, below) = problems(f"{VALID}{ENTRY}{tasks}")
+    assert zero == "method.1: method 'acdc': threshold=0.0; expected a positive number"
+    assert below == "method.1: method 'acdc': threshold=-2.0; expected a positive number"
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_in_a_suite_a_missing_file_is_one_problem_among_others() -> None:
             SUITE.replace("mine.jsonl", "none.jsonl").replace('"ioi"', '"iou"'), "mine.toml"
         )
     first, *others = str(error.value).splitlines()
-    assert first.startswith("mine.toml: no file 'data/none.jsonl'")
+    assert first.startswith("mine.toml: tasks.0: no file 'data/none.jsonl'")
     assert any("unknown task 'iou'; closest: ioi" in line for line in others)
 
 

@@ -21,17 +21,19 @@ from edgewise.task import Sizes
 from methods import METHODS
 from tests.benchmarks.samples import GRAPH
 
-SUITE = """
-name = "mine"
-tasks = ["tracr-xproportion"]
-sparsities = [0.0, 0.5]
-[search]
+GOAL = """[search]
 sparsity = 0.5
 tolerance = 0.0
 trials = 9
+"""
+SUITE = f"""
+name = "mine"
+tasks = ["tracr-xproportion"]
+sparsities = [0.0, 0.5]
+{GOAL}
 [[method]]
 name = "power"
-search = { rate = [0.01, 100] }
+search = {{ rate = [0.01, 100] }}
 [[method]]
 name = "eap"
 """
@@ -149,7 +151,7 @@ def test_a_trial_that_fails_fails_its_search_alone(
 
 def test_a_ranking_is_not_searched(tmp_path: Path) -> None:
     text = SUITE.replace('"power"', '"random"').replace("rate", "draws")
-    with pytest.raises(SuiteError, match="'draws' is"):
+    with pytest.raises(SuiteError, match=r"search\.draws\.0 is 0\.5; expected a valid integer"):
         suite(text.replace("0.01", "0.5"))
 
 
@@ -157,12 +159,20 @@ def test_a_ranking_is_not_searched(tmp_path: Path) -> None:
     ("old", "new", "part"),
     [
         ("[0.01, 100]", "[1, 0.5]", "expected { SETTING = [low, high] }"),
-        ("{ rate = [0.01, 100] }", "3", "search is 3"),
-        ("rate =", "rat =", "unknown setting 'rat'; closest: rate"),
-        ("sparsity = 0.5\n", "", "expected a [search] with a sparsity"),
-        ("sparsity = 0.5\n", "sparsity = 0.6\n", "search.sparsity is 0.6"),
-        ("trials = 9", "trials = 0", "a trial or more"),
-        ("trials = 9", "tries = 9", "unknown key in [search] 'tries'; closest: trials"),
+        ("{ rate = [0.01, 100] }", "3", "method.0.search is 3; expected a table"),
+        ("rate =", "rat =", "method.0.search.rat: unknown setting 'rat'; closest: rate"),
+        ("{ rate = [0.01, 100] }", "{}", "expected { SETTING = [low, high] }"),
+        ("[0.01, 100]", "[0.01]", "expected { SETTING = [low, high] }"),
+        ("[0.01, 100]", "[0, 100]", "with 0 < low < high"),
+        ("0.01, 100", '0.01, "x"', "method.0.search.rate.1 is 'x'; expected a valid number"),
+        ("sparsity = 0.5\n", "", "search.sparsity is missing"),
+        (GOAL, "", "method.0.search: expected a [search] with a sparsity"),
+        ("sparsity = 0.5\n", "sparsity = 0.6\n", "search: sparsity is 0.6; expected one of"),
+        ("sparsity = 0.5\n", "sparsity = 2\n", "search.sparsity is 2; expected a number less"),
+        ("trials = 9", "trials = 0", "search.trials is 0; expected a number greater"),
+        ("trials = 9", "trials = 9.0", "search.trials is 9.0; expected a valid integer"),
+        ("trials = 9", "tries = 9", "search.tries: unknown key 'tries'; closest: trials"),
+        ("tolerance = 0.0", "tolerance = -1", "search.tolerance is -1; expected a number greater"),
         ("tolerance = 0.0", 'tolerance = "no"', "search.tolerance is 'no'"),
     ],
 )

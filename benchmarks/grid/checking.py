@@ -1,0 +1,101 @@
+"""What suites and settings are checked with: strict types, axes, and problems in lines to read."""
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+STRICT = ConfigDict(
+    strict=True, extra="forbid", allow_inf_nan=False, frozen=True, protected_namespaces=()
+)
+"""Of every table: no value is taken for one of another type, but a whole number for a number."""
+
+Known = Callable[[Sequence[int | str]], tuple[str, Iterable[str]]]
+"""The path of an unknown key -> what such a key is called, and the names that are known."""
+
+_LONGEST = 80
+_TABLES = ("dict_type", "model_type")
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """The message for a name that does not exist, with the closest that do."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"closest: {', '.join(close)}" if close else f"known: {', '.join(known)}"
+    return f"unknown {kind} {name!r}; {hint}"
+
+
+def one_of(kind: str, known: Collection[str]) -> AfterValidator:
+    """Refuses every other name, with the closest that are known."""
+
+    def check(name: str) -> str:
+        if name not in known:
+            raise ValueError(unknown(kind, name, known))
+        return name
+
+    return AfterValidator(check)
+
+
+def _as_axis(value: Any) -> Any:
+    if value == []:
+        raise PydanticCustomError("empty", "expected at least one value")
+    return value if isinstance(value, list) else [value]
+
+
+T = TypeVar("T")
+Axis = Annotated[list[T], BeforeValidator(_as_axis)]
+"""One value or a list of them, but no empty list; a list once it is checked."""
+
+
+def problems(error: ValidationError, given: Any, known: Known) -> list[str]:
+    """All that is wrong with what was given, a line each: the path of the key, then what is wrong.
+
+    Positions in lists are counted from 0.
+    """
+    return [
+        line
+        for details in error.errors(include_url=False)
+        for line in _lines(details, _place(details["loc"], given), known)
+    ]
+
+
+def _lines(details: ErrorDetails, place: list[str], known: Known) -> list[str]:
+    path = ".".join(place)
+    match details["type"]:
+        case "missing":
+            return [f"{'.'.join([*place, str(details['loc'][-1])])} is missing; it is required"]
+        case "extra_forbidden":
+            kind, names = known(details["loc"])
+            return [f"{path}: {unknown(kind, str(details['loc'][-1]), names)}"]
+        case "value_error":
+            text = str(details.get("ctx", {})["error"])
+            return [f"{path}: {line}" for line in text.splitlines()]
+    value = repr(details["input"])
+    if len(value) > _LONGEST:
+        value = f"{value[: _LONGEST - 3]}..."
+    return [f"{path} is {value}; {_expected(details)}"]
+
+
+def _expected(details: ErrorDetails) -> str:
+    if details["type"] in _TABLES:
+        return "expected a table"
+    message = re.sub(r"^\w+ should (be|have) ", "expected ", details["msg"])
+    return re.sub("^expected (?=greater|less)", "expected a number ", message)
+
+
+def _place(location: Sequence[int | str], given: Any) -> list[str]:
+    """The path as it was given: a value that is no list has no index, a union's member no name."""
+    place = []
+    for part in location:
+        if isinstance(given, dict) and part in given:
+            name = str(part)
+            place.append(name if re.fullmatch(r"[\w-]+", name) else json.dumps(name))
+            given = given[part]
+        elif isinstance(given, list) and isinstance(part, int):
+            place.append(str(part))
+            given = given[part]
+    return place
