@@ -15,14 +15,14 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import click
 from tabulate import tabulate
 from transformers import AutoTokenizer
 
 from benchmarks.grid.cell import BUNDLED, TINY_LLAMA
-from benchmarks.grid.settings import allowed, expected, task_defaults
+from benchmarks.grid.settings import allowed, task_defaults
 from benchmarks.grid.suite import SUITES, suite_names
 from edgewise.method import Method
 from edgewise.metrics import Metric
@@ -36,6 +36,7 @@ Rows = list[dict[str, str]]
 
 GENERATED = "<!-- `make docs` writes this page from the code: edit the docstrings there. -->"
 BEGIN, END = "<!-- suites:begin -->", "<!-- suites:end -->"
+_TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 FAMILIES = {
     "baseline": "baseline: what other methods have to beat",
     "attribution": "attribution: edges are scored by gradients",
@@ -105,12 +106,19 @@ def _settings(name: str) -> Rows:
     return [
         {
             "setting": f"`{setting}`",
-            "type": expected(hint),
+            "type": _in_words(hint),
             "default": f"`{_toml(defaults[setting])}`",
             "meaning": described[setting],
         }
         for setting, hint in allowed(name).items()
     ]
+
+
+def _in_words(hint: Any) -> str:
+    """What a value of this type looks like."""
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, get_args(hint)))}"
+    return _TYPES[hint]
 
 
 def _fields(method: type[Method]) -> Mapping[str, Any]:
