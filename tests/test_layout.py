@@ -75,6 +75,17 @@ def test_a_method_knows_no_other_method(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
+def test_no_function_is_longer_than_60_lines(file: Path) -> None:
+    functions = [
+        node
+        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    long = {node.name for node in functions if (node.end_lineno or 0) - node.lineno >= 60}
+    assert not long
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
 def test_no_file_is_longer_than_400_lines(file: Path) -> None:
     assert len((ROOT / file).read_text(encoding="utf-8").splitlines()) <= 400
 
