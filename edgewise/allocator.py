@@ -1,4 +1,4 @@
-"""What happens to the memory of freed tensors on a CPU: kept for the next ones, or given back.
+"""Whether a CPU process keeps the memory of freed tensors for reuse.
 
 A masked pass allocates tensors of tens of megabytes. glibc gives such blocks back as soon as they
 are freed, and the kernel clears every page anew when the next pass touches it. Without that, one
@@ -13,19 +13,19 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """Have this process keep what it frees, for tensors to come; False where glibc is not there.
+    """Keep freed memory for later tensors. Returns False without glibc.
 
-    Its resident memory then stays at the highest it was, up to `release_freed_memory`.
+    Resident memory then stays at its highest value until `release_freed_memory` is called.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    # No block has a mapping of its own, and the heap's end is never cut off.
+    # Allocate no block by mmap, and never trim the heap.
     return mallopt is not None and all(
         mallopt(*option) for option in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1))
     )
 
 
 def release_freed_memory() -> None:
-    """Give back to the system what nothing holds any more."""
+    """Give unused memory back to the system."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

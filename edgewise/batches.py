@@ -1,8 +1,9 @@
-"""Prompts with what a masked pass needs: ablated activations, the full model's target logits.
+"""Batches of prompts with the inputs of a masked pass.
 
-Neither depends on the mask. Both are computed at the start and kept while a memory budget
-allows; prompts beyond it are run again each time they are drawn. Under interchange ablation a
-causal model runs what all prompts share at the start once, and of the prompts what comes after.
+These are the ablated activations and the full model's target logits. Neither depends on the mask.
+Both are computed at the start and kept while a memory budget allows; prompts beyond it are run
+again each time they are drawn. Under interchange ablation a causal model runs a shared beginning of
+all prompts once, and then only the rest of each prompt.
 """
 
 from dataclasses import dataclass
@@ -20,14 +21,14 @@ from edgewise.transformer import MaskedTransformer
 BATCH_TOKENS = 4096
 """The most tokens that go through the model at once; `model.batch_bytes` bounds them as well."""
 MIN_PREFIX = 8
-"""The fewest shared tokens that are run apart."""
+"""The shortest shared beginning, in tokens, that is worth running separately."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Prompt pairs with all that a masked pass on them needs.
+    """Prompt pairs with the inputs of a masked pass on them.
 
-    The pass is one on `tokens`, which come after the prefix that all prompts share.
+    The masked pass runs on `tokens`, which follow the shared prefix.
     """
 
     pairs: PromptPairs
@@ -83,7 +84,7 @@ class Batches:
         self.n_kept = min(len(pairs), budget_bytes // (size * model.dtype.itemsize))
         like = torch.empty(0, dtype=model.dtype, device=model.device)
         self._logits = like.new_empty(self.n_kept, *logits)
-        # Zero beyond a prompt's end: a gradient of zero times whatever lay there could be NaN.
+        # Zero beyond a prompt's end, because 0 x NaN in a gradient would be NaN.
         self._ablated = (
             like.new_zeros(self.n_kept, *activations) if ablation == "interchange" else None
         )
@@ -91,10 +92,10 @@ class Batches:
             self._fill(self.pairs[: self.n_kept])
 
     def batch(self, index: Int[Tensor, " batch"]) -> Batch:
-        """The pairs at `index`, with all that a masked pass on them needs.
+        """The pairs at `index`, with the inputs of a masked pass on them.
 
         They are padded to the longest of them or, where the index lies on an accelerator, to the
-        longest of all: to look at the index would mean to wait for the accelerator.
+        longest of all: reading the index would wait for the accelerator.
         """
         longest = self._lengths[index] if index.device.type == "cpu" else self._lengths
         is_kept = self.n_kept == len(self.pairs) or bool((index < self.n_kept).all())
@@ -155,9 +156,10 @@ def batch_tokens(model: MaskedTransformer) -> int:
 def mean_activations(
     model: MaskedTransformer, pairs: PromptPairs, *, width: int | None = None
 ) -> Float[Tensor, "position writer d_model"]:
-    """Every writer's mean output on the corrupted prompts, per position, over those that reach it.
+    """Every writer's mean output on the corrupted prompts.
 
-    Positions beyond the longest prompt, up to `width`, are zero.
+    The mean is taken per position, over the prompts that are long enough. Positions
+    beyond the longest prompt, up to `width`, are zero.
     """
     pairs = pairs.to(model.device)
     width = max(width or 0, pairs.clean.shape[1])

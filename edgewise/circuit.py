@@ -1,4 +1,4 @@
-"""Circuits and edge scores: what a discovery gives, how it is cut to size, saved and loaded.
+"""Circuits and edge scores, the results of a discovery: cutting to size, saving, loading.
 
 Each is one safetensors file whose JSON header holds the graph convention, the writers' and readers'
 names and `meta`: where it came from.
@@ -44,7 +44,7 @@ class Circuit:
         return 1 - self.n_edges / self.graph.n_edges
 
     def live_sparsity(self, ablation: Ablation) -> float:
-        """The sparsity that is left when edges that change no logit are dropped."""
+        """The sparsity that counts only live edges as part of the circuit."""
         return 1 - int(self.graph.live(self.mask, ablation).sum()) / self.graph.n_edges
 
     def save(self, path: Path) -> None:
@@ -79,7 +79,7 @@ class EdgeScores:
         return order if self.selection == "top" else self._grow(order)
 
     def _grow(self, order: Int[Tensor, " edge"]) -> Int[Tensor, " edge"]:
-        """The greedy order: each edge once its reader is attached, the best-ranked first."""
+        """The greedy order: again and again the best-ranked edge whose reader is attached."""
         n_writers = len(self.graph.writers)
         rank = torch.empty(self.graph.legal.numel(), dtype=torch.long)
         rank[order] = torch.arange(len(order))

@@ -1,8 +1,8 @@
 """Work recorded as a CUDA graph: one launch instead of some thousands of kernels.
 
 A training step on prompts of GPT-2's lengths, or the test of an edge, is so short on a GPU that
-launching its kernels takes longer than running them. A graph is recorded once and replayed with
-other numbers in the same places.
+launching its kernels takes longer than running them. A graph is recorded once and replayed with new
+values in the same memory.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ WARM_UP = 3
 
 
 def can_record(model: MaskedTransformer) -> bool:
-    """Whether its user wants it, and one process computes all of it on one GPU."""
+    """Whether recording is switched on and one process runs the whole model on one GPU."""
     return (
         model.cuda_graphs
         and model.device.type == "cuda"
@@ -36,9 +36,10 @@ def can_record(model: MaskedTransformer) -> bool:
 
 
 class Memory:
-    """What recordings that are made one after the other take their memory from.
+    """The memory pool that successive recordings share.
 
-    The latest is kept, so that the next can take it over; earlier ones may not be replayed again.
+    The latest recording is kept, so that the next can reuse its memory. Earlier ones may not be
+    replayed again.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -47,11 +48,11 @@ class Memory:
 
 
 class Recording:
-    """A function without arguments on a model's device, recorded when this is made.
+    """A function without arguments on a model's device, recorded when this object is made.
 
-    Nothing is executed then: the kernels are noted, with their places in memory. The function may
-    not look at a number, and must have run before: a kernel that is loaded first ends a recording.
-    Operations that it counts count at each replay instead.
+    Recording executes nothing; it notes the kernels and their memory addresses. The function must
+    not read a value on the CPU. It must have run before, because loading a kernel would break off
+    the recording. The operations it counts are added at each replay instead.
 
     Raises ValueError for a function that cannot be recorded.
     """
@@ -67,7 +68,7 @@ class Recording:
             try:
                 function()
             except RuntimeError as error:
-                with suppress(RuntimeError):  # it says no more than that something went wrong
+                with suppress(RuntimeError):  # this second error adds no information
                     self._graph.capture_end()
                 raise ValueError(
                     "a step cannot be recorded as a CUDA graph, such as one whose loss looks at a "
@@ -83,9 +84,9 @@ class Recording:
 
 
 class RecordedStep:
-    """A function of tensors, the same shapes at every call: run, then recorded and replayed.
+    """A function of tensors of fixed shapes: run a few times, then recorded and replayed.
 
-    It works on the model's device alone, gives nothing back and changes tensors in place.
+    The function works only on the model's device, returns nothing and changes tensors in place.
     """
 
     def __init__(self, function: Callable[..., Any], model: MaskedTransformer) -> None:
@@ -110,7 +111,7 @@ class RecordedStep:
         self._recording.replay()
 
     def _run(self, inputs: tuple[Tensor, ...]) -> None:
-        """On a stream of its own, as a recording needs it."""
+        """Run on a separate stream, as a recording requires."""
         stream = self._memory.stream
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -121,8 +122,8 @@ class RecordedStep:
 class RecordedRow:
     """The masked pass for masks that differ from `mask` in one reader's row alone.
 
-    The buffers must hold a run with such masks. All that the row does not reach stays as that run
-    has left it, so the same kernels run each time: at the first call one by one, then recorded.
+    The buffers must hold a run with such masks. Outputs that do not depend on the row are kept from
+    that run, so every call runs the same kernels: one by one at the first call, recorded later.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""A discovery is timed, counted and can be interrupted: the meter and the checkpoint.
+"""Timing, counting and checkpointing of a discovery.
 
 Peak memory of a process on a CPU is the kernel's high-water mark of resident memory, reset before
-the discovery where the system allows it; on an accelerator it is the allocator's own peak. Freed
-memory that a process keeps is resident: release it first (edgewise.allocator).
+the discovery where the system allows it; on an accelerator it is the allocator's own peak. Memory
+that is freed but kept by the process counts as resident, so release it first (edgewise.allocator).
 """
 
 import json
@@ -78,8 +78,8 @@ class Meter:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from an interrupted run's readings at its checkpoint.
 
-        What this run has done so far, preparations that the interrupted one had made as well, is
-        not counted again.
+        Work that this run has done so far, such as preparations that the interrupted run had also
+        made, is not counted twice.
         """
         self._seconds, self._flops = state["seconds"], state["flops"]
         self._peak_bytes = max(self._peak_bytes, state["peak_bytes"])
@@ -88,11 +88,11 @@ class Meter:
 
 
 class Checkpoint:
-    """One safetensors file, replaced whole, from which an interrupted discovery goes on.
+    """One safetensors file, always replaced as a whole, from which a discovery can continue.
 
-    The meter's readings travel with it, so that time and work between a checkpoint and a kill,
-    which are done again, are counted once. Of several ranks the first reads and writes, and all go
-    on from its state, its readings included.
+    The meter's readings are saved with it, so work done between the checkpoint and a kill, which is
+    repeated, is counted once. With several ranks, the first one reads and writes the file, and all
+    of them continue from its state and readings.
     """
 
     def __init__(self, path: Path, meter: Meter, *, every_seconds: float = 60.0) -> None:
@@ -157,6 +157,6 @@ def _peak_memory(device: torch.device) -> int:
         for line in _STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    import psutil  # wanted where the system keeps no account of its own alone
+    import psutil  # needed where the system has no peak that can be reset
 
     return psutil.Process().memory_info().rss

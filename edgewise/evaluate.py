@@ -1,8 +1,8 @@
 """How faithful circuits are on prompt pairs, and how close they are to a true circuit.
 
 All circuits are evaluated in the same pass over the prompts: the full and the corrupted run are
-shared, and so is, from one circuit to the next, what depends on no edge in which they differ. Dead
-components are not run. Where prompts are few, several masks go through the model at once.
+shared. Consecutive circuits share all outputs that do not depend on an edge in which they differ.
+Dead components are not run. If there are few prompts, several masks go through the model at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,8 @@ def evaluate(
 ) -> dict[str, Float[Tensor, "circuit prompt"]]:
     """Every metric of every circuit on every prompt, in the prompts' own order.
 
-    `mean_over` gives the prompts whose mean is carried under mean ablation (default: `pairs`).
+    `mean_over` gives the prompts over which the mean is taken under mean ablation (default:
+    `pairs`).
     Raises ValueError for no circuits and for a circuit of another graph.
     """
     if not circuits:

@@ -25,8 +25,8 @@ def block_flops(
 ) -> int:
     """One attention block, one MLP, or the unembedding.
 
-    Of an attention block, `n_heads` heads and `n_kv` key and value projections count (default: the
-    layer's own numbers). Each query sees `past` positions before the prompt's own.
+    For an attention block, `n_heads` heads and `n_kv` key and value projections are counted
+    (default: the layer's own numbers). Each query sees `past` positions before the prompt's own.
 
     Weights are frozen, so a backward pass repeats each product once; the products of queries with
     keys and of patterns with values have two gradients each.

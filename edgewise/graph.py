@@ -3,8 +3,9 @@
 Writers add to the residual stream, readers read it; an edge is a (writer, reader) pair in which the
 writer comes before the reader. The order is fixed: writers are the embedding tables, then per layer
 the heads and the MLP; readers are, per layer, the q of all heads, the k, the v, the MLP, and `out`
-last. So every reader's legal writers are a prefix of the writers, and a model runs as a short list
-of blocks (attention, MLP, attention, ..., out), each of which reads a prefix and writes a slice.
+last. So every reader's legal writers are a prefix of the writers (the first ones in the list), and
+a model runs as a short list of blocks (attention, MLP, attention, ..., out), each of which reads a
+prefix and writes a slice.
 """
 
 from dataclasses import asdict, dataclass
@@ -124,7 +125,7 @@ class Graph:
         An edge is live if its reader can reach `out` along edges of the circuit and, under
         interchange, if its writer is reached from the token embedding: elsewhere a writer gives the
         same output with and without ablation. Under zero and mean ablation a component without
-        inputs still emits a constant, so only the first half holds.
+        inputs still emits a constant, so only the first condition applies.
         """
         live = mask & self.legal.to(mask.device)
         readers, _ = self.reaches_out(live)
@@ -143,7 +144,10 @@ class Graph:
         writers: Bool[Tensor, " writer"] | None = None,
         readers: Bool[Tensor, "*circuits reader"] | None = None,
     ) -> Bool[Tensor, "*circuits writer"]:
-        """The given writers, and all that depend on them or on given readers along the mask."""
+        """The given writers, and all writers that depend on given writers or readers.
+
+        Dependence follows edges of the mask.
+        """
         feeds = self.feeds.to(mask.device)
         shape = (*mask.shape[:-2], len(self.writers))
         depends = torch.zeros(shape, dtype=torch.bool, device=mask.device)
@@ -168,7 +172,7 @@ class Graph:
     ) -> tuple[Bool[Tensor, "*circuits reader"], Bool[Tensor, "*circuits writer"]]:
         """The readers and the writers from which `out` can be reached along edges of the mask.
 
-        It is not looked into for the blocks before that of the writer `first`.
+        Blocks before that of the writer `first` are not searched.
         """
         feeds = self.feeds.to(mask.device)
         readers = torch.zeros(mask.shape[:-1], dtype=torch.bool, device=mask.device)

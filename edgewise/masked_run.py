@@ -1,7 +1,7 @@
-"""One masked run of a writers' buffer, whose parts are read and written in one order.
+"""One masked run of a writers' buffer: its parts are read and written in a fixed order.
 
-`edgewise/schedule.py` says which they are. A part's inputs are read once all writers before it are
-written, then its outputs are written.
+`edgewise/schedule.py` chooses the parts. The inputs of a part are read after all earlier parts have
+been written; then its outputs are written.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,11 +26,11 @@ def running(
 ) -> Iterator["Run"]:
     """A run of the buffer with these masks, which ends when all its parts have run.
 
-    These follow from the masks and from what the buffer holds. They can be given where they are
-    known without a look at the masks, inside `changing_row`.
+    By default the parts are computed from the masks and from the outputs that the buffer holds.
+    Inside `changing_row`, known `parts` can be given instead; then the CPU does not read the masks.
 
-    Raises RuntimeError for a run inside a run and for one that ends early. Whatever breaks a run
-    off, the next takes nothing over from it.
+    Raises RuntimeError for a run inside another and for one that ends early. If a run fails for any
+    reason, the next run reuses nothing but the embeddings.
     """
     if buffer.is_running:
         raise RuntimeError("a run of a writers' buffer inside another run of it")
@@ -49,15 +49,15 @@ def running(
         raise
     finally:
         buffer.is_running = False
-        # The autograd graph holds the buffer, so neither would ever be freed.
+        # Without this, the autograd graph and the buffer would keep each other alive.
         buffer.clock = buffer.clock.detach()
 
 
 class Run:
-    """A run that goes on: its parts in their order, each read and then written; `out` is only read.
+    """A run in progress: each part is read, then written, in order; `out` is only read.
 
-    Any other order is a RuntimeError. A part that has run may be read again, as a backward pass
-    does that computes it anew.
+    Any other order raises RuntimeError. A part that has run may be read again: a backward pass that
+    recomputes blocks does so.
     """
 
     def __init__(
@@ -101,9 +101,9 @@ class Run:
         return inputs
 
     def write(self, part: Part, clean: Float[Tensor, "batch position writer d_model"]) -> None:
-        """Store what a part's writers give at the tokens at which its readers were read.
+        """Store the outputs of a part's writers at the tokens at which its readers were read.
 
-        `batch` is masks × prompts. At some tokens alone, the writers do not count as held.
+        `batch` is masks × prompts. If these are not all tokens, the outputs do not count as held.
         """
         if part is not self._read_part:
             raise RuntimeError(f"{part.label} is written but not read before")
@@ -136,7 +136,7 @@ def _gathered(
     part: Part,
     rows: Int[Tensor, " row"] | None,
 ) -> Float[Tensor, "part_mask row part_reader d_model"]:
-    """Weighted sums of some writers' outputs alone: one bag per mask, token and reader."""
+    """Weighted sums over the gathered edges only: one bag per mask, token and reader."""
     _, n_tokens, n_columns, d_model = delta.shape
     device, n_readers = delta.device, weights.shape[1]
     tokens = torch.arange(n_tokens, device=device) if rows is None else rows
@@ -171,7 +171,7 @@ def _of_tokens(
 def _of_prompts(
     by_token: Float[Tensor, "token reader writer"], buffer: WriterBuffer, rows: Tensor | None
 ) -> Float[Tensor, "prompt reader writer"]:
-    """The reverse: sums over the tokens that have the same mask."""
+    """The reverse of `_of_tokens`: sums over the tokens that have the same mask."""
     if not buffer.paired:
         return by_token.sum(0, keepdim=True)
     n_prompts, position = buffer.tokens.shape

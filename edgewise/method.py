@@ -1,4 +1,4 @@
-"""What every method for finding circuits offers, and what it says of itself."""
+"""The interface of circuit-discovery methods."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 
 Family = Literal["baseline", "attribution", "search", "masks"]
-"""How a method goes about it: by chance, by gradients, by testing edges, by training masks."""
+"""The kind of method: random, by gradients, by testing edges, or by training masks."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Method(ABC):
     """As tables and figures print it."""
     family: ClassVar[Family]
     version: ClassVar[int] = 1
-    """Raised whenever a number could move."""
+    """Increased whenever its results could change."""
     sweeps: ClassVar[str | None] = None
     """The setting that makes circuits sparser or denser; None where edges are ranked."""
     after_training: ClassVar[tuple[str, ...]] = ()
-    """The settings that `finish` alone applies: cells that differ in no others share a training."""
+    """Settings that only `finish` uses. Cells that differ only in these share one training."""
 
     @abstractmethod
     def discover(
@@ -49,5 +49,5 @@ class Method(ABC):
         """
 
     def finish(self, trained: Mapping[str, Tensor], graph: Graph) -> Circuit | EdgeScores:
-        """What a training that ended with these tensors gives, where there are `after_training`."""
+        """The circuit or ranking for these trained tensors, for methods with `after_training`."""
         raise NotImplementedError(f"{self.name} has no settings that apply after training")

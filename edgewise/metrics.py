@@ -22,7 +22,7 @@ PerPrompt = Float[Tensor, "*mask batch"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A named measure; `better` says which direction is good, `unit` what an axis should say."""
+    """A named measure; `better` says which direction is good, `unit` is the axis label."""
 
     name: str
     function: Callable[[Tensor, Tensor, PromptPairs], Tensor]

@@ -1,8 +1,9 @@
-"""One discovery on several processes: each takes its share of the prompts, sums are over all.
+"""One discovery on several processes.
 
-Every rank draws the same numbers and holds the same masks, so the result is a single process's, up
-to the order in which floats are added. `torchrun` starts the processes and ends all of them when
-one fails. Without a process group, a share is everything and a sum is one's own.
+Each runs a share of the prompts, and sums are taken over all of them. Every rank draws the same
+numbers and holds the same masks, so the result is that of a single process, up to the order in
+which floats are added. `torchrun` starts the processes and ends all of them when one fails. Without
+a process group, the share is all prompts and the sum is the process's own value.
 """
 
 import os
@@ -18,7 +19,10 @@ from torch import Tensor
 from edgewise.prompts import PromptPairs
 
 _WAIT = timedelta(days=30)
-"""Ranks wait while the first evaluates; torchrun, not a timeout, notices one that is gone."""
+"""Ranks wait while the first one evaluates.
+
+A dead rank is noticed by torchrun, not by this timeout.
+"""
 
 T = TypeVar("T")
 Prompts = TypeVar("Prompts", PromptPairs, Tensor)
@@ -42,7 +46,7 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
         backend += f",{device.type}:{dist.get_default_backend_for_device(device)}"
     dist.init_process_group(backend, timeout=_WAIT)
     yield device
-    # Not after an error: it would wait for the others, which wait for this one.
+    # Not after an error: this would wait for the other ranks, which are waiting for this one.
     dist.destroy_process_group()
 
 
@@ -75,7 +79,7 @@ def largest(tensor: Tensor) -> Tensor:
 
 
 def from_first(function: Callable[[], T]) -> T:
-    """What the function gives on the first rank, which alone calls it, on all of them."""
+    """Call the function on the first rank only; all ranks get its result."""
     if size() == 1:
         return function()
     box: list[Any] = [function() if rank() == 0 else None]

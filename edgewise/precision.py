@@ -10,18 +10,18 @@ DTYPES = ("float32", "tf32", "float64", "bfloat16", "float16")
 
 
 def dtype_of(name: str) -> torch.dtype:
-    """Of weights and activations."""
+    """The dtype of weights and activations."""
     return torch.float32 if name == "tf32" else getattr(torch, name)
 
 
 def set_products(name: str) -> None:
-    """Compute products of float32 matrices in TF32 from now on, or in full."""
+    """From now on, compute float32 matrix products in TF32, or in full precision."""
     torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
 
 
 @contextmanager
 def products_in(name: str) -> Iterator[torch.dtype]:
-    """The dtype by that name; products are computed so, then as before."""
+    """Gives the dtype of this name and sets the precision of products within the block."""
     before = torch.get_float32_matmul_precision()
     set_products(name)
     try:

@@ -1,10 +1,10 @@
 """The tokens that all prompts share at the start, run once for all of them.
 
-In a causal model nothing there depends on what follows. Under interchange ablation a prompt and its
-corrupted twin give the same activations there, so clean_w − ablated_w = 0 for every writer,
-whatever the mask: every reader's input is the full model's, and no mask has a gradient there. Later
-tokens see a prefix by its keys and values alone. Under zero and mean ablation, what a masked pass
-gives there does depend on the mask.
+In a causal model these tokens' activations do not depend on later tokens. Under interchange
+ablation a prompt and its corrupted twin give the same activations there, so
+clean_w − ablated_w = 0 for every writer, whatever the mask: every reader's input is the full
+model's, and no mask has a gradient there. Later tokens see a prefix only through its keys
+and values. Under zero and mean ablation, the outputs of a masked pass there do depend on the mask.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from torch import Tensor
 class Prefix:
     """Each layer's keys and values at the positions before a prompt's first token.
 
-    `MaskedTransformer.prefix` makes one; without layers it is no prefix at all.
+    `MaskedTransformer.prefix` makes one; one without layers stands for no prefix.
     """
 
     keys_values: tuple[Float[Tensor, "2 kv_head position d_head"], ...] = ()

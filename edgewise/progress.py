@@ -13,10 +13,10 @@ T = TypeVar("T")
 def track(
     items: Iterable[T], label: str, *, total: int | None = None, done: int = 0
 ) -> Iterable[T]:
-    """Iterate with a bar on the terminal; silent elsewhere, on all ranks but the first, or when
-    TQDM_DISABLE=1 is set.
+    """Show a progress bar on the first rank, if it writes to a terminal.
 
-    `done` is how many items an earlier run has finished already.
+    Nothing is shown elsewhere, or when TQDM_DISABLE=1 is set. `done` is how many items an earlier
+    run has finished already.
     """
     return tqdm(
         items,

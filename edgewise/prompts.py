@@ -1,4 +1,4 @@
-"""Pairs of a clean and a corrupted prompt, the scored positions, and what is right there."""
+"""Pairs of a clean and a corrupted prompt, the scored positions, and the answers expected there."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
@@ -32,7 +32,8 @@ class PromptPairs:
             )
         if len(self) == 0:
             raise ValueError("no prompts; expected at least one pair")
-        # On an accelerator the check would wait for it; prompts are made, and checked, on the CPU.
+        # On an accelerator this check would wait for the device. Prompts are made on the CPU and
+        # checked there.
         if self.targets.device.type == "cpu" and bool(
             ((self.targets < 0) | (self.targets >= self.lengths[:, None])).any()
         ):
@@ -46,7 +47,7 @@ class PromptPairs:
         return self.take(index, int(self.lengths[index].max()))
 
     def take(self, index: Int[Tensor, " batch"] | slice, width: int) -> "PromptPairs":
-        """The pairs at `index`, cut to `width` positions: no less than the longest has."""
+        """The pairs at `index`, cut to `width`: at least the length of the longest of them."""
         chosen = {
             field.name: value[index]
             for field in fields(self)

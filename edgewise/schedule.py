@@ -1,9 +1,9 @@
-"""Which parts of which blocks have to run for which masks, with their indices where they are used.
+"""Which parts of each block have to run for which masks.
 
-Only components from which a mask leads on to `out` run, and of these only what depends on a change
-since the last run: `HeldOutputs` remembers that one. All this is decided on the CPU, where masks
-are known without waiting for an accelerator; all indices of a run then travel to the model's device
-in one transfer.
+Only components from which `out` can be reached along the mask run, and of these only those that
+depend on a change since the last run, which `HeldOutputs` remembers. This is decided on the CPU,
+where masks are known without waiting for an accelerator. All indices of a run then move to the
+model's device, which uses them, in one transfer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from torch import Tensor
 from edgewise.graph import Block, Graph
 
 INDICES = ("readers", "writers", "chosen", "stored")
-"""What an index of a part may be: a tensor, or a slice or nothing where that says it."""
+"""The fields of a part that may be index tensors. They may also be a slice or None."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Gather:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What a pass runs of a block at once: for some masks, all of it or only some `heads`.
+    """The work of one block that is done at once, for some masks: all of it or only some `heads`.
 
     `chosen` are these heads as an index, `readers` and `writers` the part's rows and columns of the
-    mask. Heads that share key-value readers all run where one does; `stored` is then an index of
-    those that are wanted: the others' inputs need not be there. `gathers` lists, for each mask, the
-    edges to read where they are so few that gathering them is cheaper than a product with all legal
-    writers.
+    mask. If heads share key-value readers, all heads of the layer run if one of them has to.
+    `stored` then selects the outputs to keep; the others may have been computed from missing
+    inputs. `gathers` lists the edges to read for each mask; it is set if they are so few that
+    gathering them is cheaper than a product with all legal writers.
     """
 
     block: Block
@@ -88,10 +88,10 @@ def schedule(
     present: Bool[Tensor, "mask reader writer"],
     device: torch.device,
 ) -> list[Part]:
-    """What has to run for each mask to give its `wanted` writers, block by block, and all of `out`.
+    """The parts that give each mask its `wanted` writers, block by block, and all of `out`.
 
-    `present` are the edges that are not masked. Masks that run the same heads share a part; sparse
-    masks get their own.
+    `present` are the edges that are not masked. Masks share a part if they run the same heads and
+    read in the same way, by a product or by gathering edges.
     """
     parts = [
         part for block in graph.blocks for part in _parts(graph, block, wanted, present, device)
@@ -107,9 +107,9 @@ def schedule_after(
     n_masks: int,
     device: torch.device,
 ) -> list[Part]:
-    """What has to run after any change of one reader's row of the mask.
+    """The parts that have to run after any change to one reader's row of the mask.
 
-    The reader's own block is read by products, which are the same whatever its row is.
+    Readers of the changed reader's own block use products, which do not depend on the row's edges.
     """
     masks = mask.expand(n_masks, -1, -1)
     changed = torch.zeros(n_masks, len(graph.readers), dtype=torch.bool)
@@ -122,10 +122,10 @@ def schedule_after(
 
 
 class HeldOutputs:
-    """Which writers' outputs a buffer holds, and of which masks: what a run need not do again.
+    """Which writers' outputs a buffer holds, and for which masks, so that a run can reuse them.
 
-    A run may be of fewer masks than the buffer has places for. If masks are `paired` with prompts,
-    all have the same place, and a run takes nothing over from the last.
+    A run may have fewer masks than the buffer has places. If masks are `paired` with prompts, all
+    share one place, and a run reuses nothing.
     """
 
     def __init__(
@@ -139,9 +139,10 @@ class HeldOutputs:
     def next_parts(
         self, masks: Float[Tensor, "mask reader writer"] | Bool[Tensor, "mask reader writer"]
     ) -> list[Part]:
-        """What has to run in a run with these masks, which begins; of `out` all.
+        """Start a run with these masks: the parts of each block that have to run, and all of `out`.
 
-        For masks without a gradient it depends on them: those on an accelerator are waited for.
+        Masks without a gradient are read on the CPU; this waits for masks on an accelerator. With
+        a gradient, or with paired masks, everything runs and they are not read.
         """
         if self._paired or (masks.requires_grad and torch.is_grad_enabled()):
             self.forget()
@@ -161,7 +162,7 @@ class HeldOutputs:
         masks: Float[Tensor, "mask reader writer"],
         present: Bool[Tensor, "mask reader writer"],
     ) -> Bool[Tensor, "mask writer"]:
-        """The writers whose outputs a run with `masks` cannot take over from the last run.
+        """The writers whose outputs a run with `masks` cannot reuse from the last run.
 
         `present` says where the masks are not zero. Both lie on the CPU.
         """
@@ -172,20 +173,20 @@ class HeldOutputs:
     def note_written(
         self, masks: Sequence[int], writers: slice | list[int], *, at_all_tokens: bool
     ) -> None:
-        """Some writers' outputs are stored, which counts if they are so at all tokens."""
+        """Record that these writers' outputs are stored, if they are stored at all tokens."""
         for mask in masks:
             self._written[mask, writers] = at_all_tokens
 
     def forget(self) -> None:
-        """Nothing but the embeddings can be taken over from the last run."""
+        """Let the next run reuse nothing but the embeddings."""
         self._masks.fill_(torch.nan)  # equal to no mask: every row counts as changed
 
     @contextmanager
     def changing_row(self, reader: int, rows: Bool[Tensor, "mask writer"]) -> Iterator[None]:
-        """Around a run whose masks differ from the last run's in these rows of the reader alone.
+        """Allow one run whose masks differ from the last run's only in the reader's rows.
 
-        It is a run of the parts of `schedule_after`, or the replay of one that was recorded. If it
-        is broken off, the reader's rows count as changed in the next.
+        The new rows are `rows`. The run uses the parts from `schedule_after`, or replays a
+        recording of such a run. If it fails, the reader's rows count as changed in the next run.
         """
         own = self._masks[: len(rows), reader]
         own.fill_(torch.nan)
@@ -200,9 +201,10 @@ class HeldOutputs:
 def gathering_pays(n_readers: int, n_legal: int, n_edges: int, device: torch.device) -> bool:
     """Whether reading the edges one by one is faster than a product with all legal writers.
 
-    In units of one (reader, writer) pair of a product. On a CPU an edge costs about four. On a GPU
-    (measured on an H200, float32; results/README.md) it costs 16 and each reader 100 more, while a
-    product for few readers costs as much as one for seven: it waits for memory.
+    The unit of cost is one (reader, writer) pair of a product. On a CPU an edge costs about four.
+    On a GPU (measured on an H200, float32; results/README.md) an edge costs 16 and each reader 100
+    more. A product for fewer than seven readers costs as much there as one for seven, as it is
+    limited by memory bandwidth.
     """
     if device.type == "cpu":
         return 4 * n_edges <= n_readers * n_legal
@@ -241,7 +243,7 @@ def _parts(
 
 
 def _some(part: Part, heads: tuple[int, ...], *, share_readers: bool) -> Part:
-    """Some heads of an attention block, each with its own q, k and v reader unless they share."""
+    """Restrict a part to some heads; each has its own q, k and v reader, unless they share."""
     index = torch.tensor(heads)
     part = replace(part, heads=heads, writers=part.block.writers.start + index)
     if share_readers:
@@ -262,7 +264,7 @@ def _gathers(part: Part, present: Bool[Tensor, "mask reader writer"]) -> tuple[G
 
 
 def _moved(parts: list[Part], device: torch.device) -> list[Part]:
-    """The same parts with their indices on the device: one transfer, which is not waited for."""
+    """The same parts with their indices on the device, moved in one asynchronous transfer."""
     indices = [index for part in parts for index in _indices(part)]
     if not indices:
         return parts

@@ -30,9 +30,10 @@ def rows_of(
 def distinct_rows(
     rows: Int[Tensor, " row"], targets: Tensor | None, *, for_gradient: bool
 ) -> Int[Tensor, " distinct"]:
-    """Each row once, as a gradient needs it; without one, on an accelerator, maybe several times.
+    """The rows without duplicates, as gradients need them.
 
-    With one target per prompt they are distinct; otherwise an accelerator is waited for.
+    Without a gradient, duplicates may stay on an accelerator. With one target per prompt there are
+    none; otherwise finding them makes the CPU wait for an accelerator.
     """
     one_each = targets is not None and (targets.ndim == 1 or targets.shape[1] == 1)
     if one_each or not (for_gradient or rows.device.type == "cpu"):

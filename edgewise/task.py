@@ -30,10 +30,11 @@ class Sizes:
 class Task:
     """Prompt pairs for discovery (train, validation) and for evaluation (test), losses and metrics.
 
-    `training_loss` is what a mask is trained on and what ACDC watches; `attribution_loss` is
-    differentiated at the full model, where the KL's gradient vanishes, so a score from it is
-    positive when removal hurts. `true_circuits` maps an ablation to the list of all minimal
-    circuits, where they are known. `version` is raised whenever one of the numbers could move.
+    `training_loss` is the loss that masks are trained on and that ACDC tests edges with.
+    `attribution_loss` is differentiated at the full model, where the KL's gradient vanishes, so a
+    score from it is positive when removal hurts. `true_circuits` maps an ablation to the list of
+    all minimal circuits, where they are known. `version` is increased whenever one of the numbers
+    could change.
     """
 
     name: str

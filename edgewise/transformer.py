@@ -100,7 +100,7 @@ class MaskedTransformer:
         `device`. The writers' outputs stay with the embedding, so its device needs room for them.
 
         Raises ValueError for an architecture that is not supported, before any weight is read, and
-        OSError where the model is neither on disk nor to be had.
+        OSError for a model that is neither on disk nor downloadable.
         """
         if device_map is not None and not is_accelerate_available():
             raise ValueError(
@@ -155,7 +155,7 @@ class MaskedTransformer:
         """Logits `[batch, position, vocab]`, with the mask's leading axis in front if it has one.
 
         `mask=None` is the full model. `ablated` is what removed edges carry, as `activations` gives
-        it, `[position, writer, d_model]` for a mean, None for zero ablation. `targets` restricts
+        it; `[position, writer, d_model]` for a mean; None for zero ablation. `targets` restricts
         the logits to those positions. Entries of the mask outside `graph.legal` are ignored.
         `prefix` stands before the tokens; a masked pass takes it under interchange ablation alone.
         Every mask runs on every prompt, unless they are `paired`: then there is one mask for each
@@ -194,7 +194,7 @@ class MaskedTransformer:
 
     @torch.no_grad()
     def prefix(self, tokens: Int[Tensor, " position"]) -> Prefix:
-        """What the full model makes of tokens that all prompts share at the start.
+        """The full model's keys and values for tokens with which all prompts begin.
 
         Raises ValueError for a model that is not causal, and for no tokens.
         """
@@ -221,9 +221,9 @@ class MaskedTransformer:
         prefix: Prefix = NO_PREFIX,
         paired: bool = False,
     ) -> WriterBuffer:
-        """A buffer for masked runs on these prompts, to be run again from any block.
+        """A buffer for masked runs on these prompts, which can be rerun from any block.
 
-        It has room for `n_masks` masks on every prompt or, if `paired`, for one on each.
+        It has room for `n_masks` masks on every prompt or, if `paired`, for one mask per prompt.
         """
         tokens = self._checked(tokens, prefix)
         shape = [*tokens.shape, len(self.graph.writers), self.architecture.d_model]
@@ -249,11 +249,11 @@ class MaskedTransformer:
         targets: Int[Tensor, "batch *target"] | None = None,
         parts: Sequence[Part] | None = None,
     ) -> Logits:
-        """The masked pass, as far as the buffer's last run has not done it already.
+        """The masked pass.
 
-        Only components from which the mask leads on to `out` are run and, of these, only what
-        depends on a row of the mask that the last run had otherwise. With a gradient all are run:
-        it is not zero where the mask is. `parts` can be given as to `running`.
+        Outputs are reused from the buffer's last run where they are still valid. Only components
+        from which `out` can be reached are run. With a gradient all are run, because the gradient
+        can be nonzero where the mask is zero. `parts` are passed on to `running`.
         """
         if mask.shape[-2:] != self.graph.legal.shape or mask.ndim not in (2, 3):
             raise ValueError(
@@ -288,7 +288,7 @@ class MaskedTransformer:
             if part.block.kind == "out":
                 count_backward = self._count(part, math.prod(shape), 1, NO_PREFIX)
                 inputs.append(run.read(part, rows, count_backward))
-            else:  # of what the last MLP gives, only the targets are read
+            else:  # only the targets of the last MLP's outputs are read
                 some = distinct if part.block.index == last_mlp else None
                 run.write(part, run_part(run, part, some))
         ordered = inputs[0]
@@ -301,7 +301,10 @@ class MaskedTransformer:
     def _run_part(
         self, run: Run, part: Part, rows: Int[Tensor, " row"] | None
     ) -> Float[Tensor, "batch token head d_model"]:
-        """What the part's writers give; at some rows of tokens, each stands as a prompt of one."""
+        """The part's outputs.
+
+        If only some token rows are run, each counts as a prompt of one token.
+        """
         prefix = run.buffer.prefix
         batch, position = run.buffer.tokens.shape if rows is None else (len(rows), 1)
         inputs = run.read(part, rows, self._count(part, batch, position, prefix))

@@ -1,13 +1,16 @@
-"""The minimal circuits of a model whose every input is known, by exact removal.
+"""Minimal circuits of a model whose possible inputs are all known, found by removing edges exactly.
 
-An edge goes if the model without it still reproduces its output on every prompt pair, whatever its
-size on a loss; edges are tried in one order until none can go. What is left is minimal: no edge of
-it can be removed alone. Where the order matters, several minimal circuits exist, so removal runs in
-many orders at once, and all distinct results are given. Edges that are not live go untested, since
-they change no logit. Two shortcuts leave this true: edges go several at once where they can, and
-removal looks at a sample of the pairs, which grows until what is left holds on all of them.
+An edge is removed if the model without it still reproduces its output on every prompt pair,
+whatever its effect on a loss. Edges are tried in one order until none can be removed. What is left
+is minimal: no edge of it can be removed alone. If the order matters, there are several minimal
+circuits, so removal runs in many orders at once, and all distinct results are given. Edges that are
+not live are removed untested, since they change no logit.
+
+Two shortcuts do not change this: several edges are removed at once where possible; and removal uses
+a sample of the pairs, which grows until the result holds on all pairs.
+
 Cost: per order about five masked passes over the sample for each edge that stays, and one for every
-eight edges that go.
+eight edges that are removed.
 """
 
 from collections.abc import Callable
@@ -33,7 +36,7 @@ Holds on all pairs if it holds on each part of them.
 _PASS_BYTES = 2**24
 """About how large the writers' outputs of the circuits tested in one pass may become."""
 _SAMPLE = 16
-"""Pairs that removal looks at first, and by which the sample grows."""
+"""The number of pairs in the first sample, and in each part by which it grows."""
 _RUN = 8
 """Edges tried at once; compiled programs need about one in eight."""
 
@@ -71,7 +74,7 @@ def minimal_circuits(
 
     `pairs` have equal lengths. Under interchange a circuit must hold for each pair, so several
     corrupted twins of a prompt keep a circuit from holding by accident. Raises ValueError for mean
-    ablation, under which what is exact would depend on the set behind the mean.
+    ablation, since exactness would then depend on the prompts over which the mean is taken.
     """
     if ablation == "mean":
         raise ValueError("ablation 'mean'; expected 'zero' or 'interchange'")
@@ -128,7 +131,7 @@ def _remove(
     ablation: Ablation,
     exact: Callable[[Bool[Tensor, "circuit reader writer"]], Bool[Tensor, " circuit"]],
 ) -> Bool[Tensor, "order reader writer"]:
-    """What is left in each order when no edge can go alone."""
+    """What is left in each order when no single edge can be removed."""
     known: dict[bytes, bool] = {}
 
     def remembered(circuits: Bool[Tensor, "circuit reader writer"]) -> Bool[Tensor, " circuit"]:
@@ -154,13 +157,14 @@ def _sweep(
     exact: Callable[[Bool[Tensor, "circuit reader writer"]], Bool[Tensor, " circuit"]],
     run: int,
 ) -> Bool[Tensor, "order reader writer"]:
-    """Try every edge once in each order, `run` at once; what goes without harm goes.
+    """Try every edge once in each order, `run` edges at a time; remove those that are not needed.
 
-    Of a run that cannot go, the first half is tried, down to a single edge, which stays.
+    If a group cannot be removed, try its first half, down to single edges, which stay if needed.
     """
     place = torch.arange(orders.shape[1])
     start = torch.zeros(len(orders), 1, dtype=torch.long)
-    doubtful = torch.zeros_like(start)  # so many edges ahead were tried together and could not go
+    # The number of edges ahead that were tried together and could not be removed.
+    doubtful = torch.zeros_like(start)
     while True:
         present = circuits.flatten(1).gather(1, orders)
         ahead = present & (place >= start)

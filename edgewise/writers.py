@@ -22,19 +22,20 @@ from edgewise.schedule import HeldOutputs, Part
 
 
 def alignment(device: torch.device) -> int:
-    """Of what the number of writers in a product is a multiple, for the sake of its speed."""
+    """The number of writers in a product is padded to a multiple of this, for speed."""
     return 1 if device.type == "cpu" else 8
 
 
 class WriterBuffer:
     """`delta[mask, token, writer]`, with the embeddings' outputs from the start.
 
-    The others' are filled in by a run (`edgewise/masked_run.py`), block by block in the order of
-    the graph. `held` remembers which are those of the last run's masks, so that a run with other
-    masks need not repeat what is the same. A run may be of fewer masks than there is room for.
+    The other outputs are filled in by a run (`edgewise/masked_run.py`), block by block in the order
+    of the graph. `held` remembers which outputs belong to the last run's masks, so that a run with
+    other masks need not recompute what stays the same. A run may have fewer masks than there is
+    room for.
 
-    If it is `paired`, every prompt has a mask of its own, for which there is one place; a run then
-    takes nothing over from the last.
+    If `paired`, each prompt has its own mask and the buffer holds one set of outputs; a run then
+    reuses nothing.
     """
 
     def __init__(
@@ -67,22 +68,22 @@ class WriterBuffer:
         self._gradient: Tensor | None = None
         self.is_running, self.n_runs = False, 0  # of those that have begun
         # Reads and writes pass this empty tensor on, so that autograd runs their backward passes
-        # in exactly the reverse order, although the data flow through the buffer unseen by it.
+        # in exactly the reverse order, although autograd does not see the data in the buffer.
         self.clock = torch.empty(0, dtype=dtype, device=device)
         self.held = HeldOutputs(graph, n_masks, dtype, device, paired=paired)
         embeddings = slice(0, len(graph.embeddings))
         self.store(embedded, range(n_masks), embeddings, embeddings)
 
     def rounded(self, n_writers: int) -> int:
-        """So many or more, as products are fast with."""
+        """`n_writers` rounded up to the alignment."""
         return -(-n_writers // self._aligned) * self._aligned
 
     def weights(
         self, masks: Float[Tensor, "mask reader writer"]
     ) -> Float[Tensor, "place prompt reader column"]:
-        """The masks as reads take them: as wide as the store, zero where there is no edge.
+        """The masks in the shape that reads use: as wide as the store, zero where there is no edge.
 
-        `prompt` is one, for all prompts, unless each has its own.
+        The `prompt` axis has size 1, for all prompts, unless each prompt has its own mask.
         """
         masks = masks[None] if self.paired else masks[:, None]
         width = self.delta.shape[2]
@@ -99,10 +100,11 @@ class WriterBuffer:
         columns: slice | list[int],
         rows: Int[Tensor, " row"] | None = None,
     ) -> None:
-        """Store what some writers give; `batch` is masks × prompts, or prompts alone for all.
+        """Store the outputs of some writers.
 
-        `columns` are the same writers, for tensors that stay on the CPU. With `rows`, only those
-        tokens' outputs are given, and the writers do not count as held.
+        `batch` is masks × prompts, or only prompts if all masks have the same outputs. `columns`
+        are the same writers, for tensors that stay on the CPU. With `rows`, only those tokens'
+        outputs are given, and they do not count as held.
         """
         tokens = slice(None) if rows is None else rows
         n_tokens = self.tokens.numel() if rows is None else len(rows)
@@ -119,7 +121,7 @@ class WriterBuffer:
         self.held.note_written(masks, columns, at_all_tokens=rows is None)
 
     def fill_blanks(self, part: Part) -> None:
-        """A product reads writers that were not run, too, with weights of zero."""
+        """Set outputs that were never stored to zero: products read them too, with weight zero."""
         for mask in part.masks:
             blank = self._blank[mask, : part.block.n_legal].nonzero().flatten()
             if len(blank):
@@ -127,7 +129,7 @@ class WriterBuffer:
                 self._blank[mask, blank] = False
 
     def gradient(self, *, start: bool = False) -> Tensor:
-        """What the backward pass has added up so far; `start` begins a new one."""
+        """The gradient that the backward pass has summed so far; `start` begins a new pass."""
         if self._gradient is None:
             self._gradient = torch.zeros_like(self.delta)
         elif start:

@@ -76,7 +76,7 @@ class CustomTask(OnAnyModel):
         def line(number: int) -> Line:
             read = _line(rows[number])
             first.append(read)
-            _check_alike(read, first[0])
+            _check_consistent(read, first[0])
             prompt, _ = read.clean[-1]
             earlier = numbers.setdefault(prompt, number)
             if earlier != number:
@@ -169,7 +169,7 @@ def _line(row: bytes) -> Line:
     return Line(clean, corrupted, split)
 
 
-def _check_alike(line: Line, first: Line) -> None:
+def _check_consistent(line: Line, first: Line) -> None:
     """Raises ValueError where a line differs in what all lines have to share."""
     if len(line.clean) != len(first.clean):
         raise ValueError(f"{len(line.clean)} tags; expected {len(first.clean)}, as at first")

@@ -37,10 +37,10 @@ def crossings_of(cells: Iterable[Cell], first: str, second: str) -> list[Crossin
     for cell in cells:
         if cell.bench.task in of_task:
             shared = replace(cell.bench, task="", task_version=0, sizes=Sizes())
-            alike = of_task[cell.bench.task]
-            alike.setdefault(repr((cell.method, shared)), []).append(cell)
+            groups = of_task[cell.bench.task]
+            groups.setdefault(repr((cell.method, shared)), []).append(cell)
     return [
         Crossing(*pair)
-        for key, alike in of_task[first].items()
-        for pair in zip(alike, of_task[second].get(key, []), strict=False)
+        for key, group in of_task[first].items()
+        for pair in zip(group, of_task[second].get(key, []), strict=False)
     ]

@@ -18,7 +18,8 @@ class Architecture(Protocol):
     """The parts of a model between reads of the residual stream and writes to it.
 
     `batch` holds one axis of prompts, or masks × prompts. Where `x` has a reader axis it holds the
-    inputs of the q of all heads, the k, the v, in that order; of size 1, all of them share it.
+    inputs of the q of all heads, the k, the v, in that order; if that axis has size 1, all readers
+    share the input.
     """
 
     causal: bool

@@ -36,8 +36,9 @@ def combine(
 ) -> Float[Tensor, "batch position head d_model"]:
     """Each head's contribution to the residual stream.
 
-    The output bias is shared evenly among the layer's `n_heads`, here or left out, so that it goes
-    with them (Edge Pruning's convention; it matters under zero ablation).
+    The output bias is shared evenly among the layer's `n_heads` heads, whether or not they are run
+    here, so that ablating a head also removes its share (Edge Pruning's convention; it matters
+    under zero ablation).
     """
     heads, batch, position, _ = z.shape
     rows = z.flatten(1, 2)
@@ -65,7 +66,7 @@ def attend(
         torch.cat([_repeat_heads(before, len(q))[:, None].expand(-1, q.shape[1], -1, -1), own], 2)
         for before, own in zip(past, (k, v), strict=True)
     )
-    # `is_causal` would take the first query for as early as the first key.
+    # `is_causal` would align the first query with the first key, which is earlier.
     visible = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
     visible = visible.tril(k.shape[2] - q.shape[2])
     return scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=scale)

@@ -122,7 +122,7 @@ class LlamaArchitecture:
 
 
 def _normalized(norm: Any, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
-    """Hugging Face's norm; on a GPU torch's, which passes through memory once instead of ten times.
+    """Hugging Face's norm; on a GPU torch's, which reads memory once instead of ten times.
 
     In bfloat16 the two differ by its rounding: torch's rounds once, after the weight.
     """
@@ -132,7 +132,10 @@ def _normalized(norm: Any, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "..
 
 
 def _rotary_limit(rotary: Any) -> int | None:
-    """Beyond it, these scalings make the logits depend on the longest prompt of the batch."""
+    """The longest prompt for which the logits do not depend on the other prompts of the batch.
+
+    None for scalings that never make them depend on each other.
+    """
     if rotary.rope_type == "dynamic":
         return rotary.config.max_position_embeddings
     if rotary.rope_type == "longrope":

@@ -1,4 +1,6 @@
-"""A model whose layers lie on several devices: what is read goes to the layer, what it adds back.
+"""Models whose layers lie on several devices.
+
+Inputs move to the layer's device, outputs move back.
 
 The residual stream's writers stay together on the device of the embedding, where masks and their
 gradients are too; only one block's inputs and outputs travel at a time. So that device needs room
@@ -17,8 +19,8 @@ from transformers import PreTrainedModel
 class Spread:
     """An architecture around another whose layers lie on `devices`; `home` is where outputs go.
 
-    All that is not a pass through the model is the other's own. Embeddings and the unembedding
-    follow by the hooks that Hugging Face's `device_map` has put on their modules.
+    Everything else is delegated to the inner architecture. Embeddings and the unembedding are moved
+    by the hooks that Hugging Face's `device_map` installs.
     """
 
     def __init__(self, inner: Any, home: torch.device, devices: list[torch.device]) -> None:

@@ -181,7 +181,7 @@ class TracrArchitecture:
 
 
 def _unembedding(compiled: "AssembledTransformerModel") -> np.ndarray:
-    """The matrix `[d_model, vocab]` of the compiled model's unembedding: its image of every axis.
+    """The unembedding matrix `[d_model, vocab]`, obtained by unembedding every basis vector.
 
     Its columns come in the order of the output encoder, as both follow the output's basis.
     """
