@@ -34,5 +34,5 @@ def check_products(name: str, device: torch.device) -> None:
     """Raises ValueError where the device has no such products."""
     if name == "tf32" and device.type != "cuda":
         raise ValueError(
-            f"dtype 'tf32' on {device.type!r}; expected an NVIDIA GPU, which alone has it"
+            f"dtype 'tf32' on {device.type!r}; expected an NVIDIA GPU; other devices have no TF32"
         )

@@ -3,10 +3,11 @@
 Each item does its own work, in this process or a worker's, and knows what to store of an error.
 """
 
+import json
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -23,6 +24,9 @@ from benchmarks.store import FAILED, FINISHED, SCHEMA, UNSUPPORTED, Discovery, R
 from edgewise import parallel
 from edgewise.discovery import Unsupported
 from methods import METHODS
+
+DISCOVERY, SECOND_CUT, COMPARISON = range(3)
+"""Stages: discoveries; cells cut from the training of another; what compares circuits."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,15 @@ class Workplace:
 class Item(Protocol):
     """Something to do; it can be pickled."""
 
-    needs_circuits: ClassVar[bool] = False
-    """Whether it works on what cells and searches have found, and so comes after them."""
-
     @property
     def label(self) -> str:
         """What an outcome calls it."""
         ...
+
+    @property
+    def stage(self) -> int:
+        """Workers begin a stage when the one before it is done."""
+        return DISCOVERY
 
     def do(self, place: Workplace) -> None: ...
 
@@ -101,13 +107,21 @@ def failure(item: Item, error: Exception, place: Workplace) -> Outcome:
 
 @dataclass(frozen=True)
 class CellItem(Item):
-    """A cell, of which a record is stored even if it ends in an error."""
+    """A cell, of which a record is stored even if it ends in an error.
+
+    `cuts_again`: an earlier item has the same training, so this one waits for it and takes it over.
+    """
 
     cell: Cell
+    cuts_again: bool = False
 
     @property
     def label(self) -> str:
         return self.cell.name
+
+    @property
+    def stage(self) -> int:
+        return SECOND_CUT if self.cuts_again else DISCOVERY
 
     def do(self, place: Workplace) -> None:
         cell, store, loader = self.cell, place.store, place.loader
@@ -157,11 +171,14 @@ class MatchingItem(Item):
     """A bench's matching stage: its rankings are cut to the sizes of its circuits."""
 
     bench: Bench
-    needs_circuits: ClassVar[bool] = True
 
     @property
     def label(self) -> str:
         return f"{self.bench.label}, seed {self.bench.seed}: matching"
+
+    @property
+    def stage(self) -> int:
+        return COMPARISON
 
     def do(self, place: Workplace) -> None:
         match(self.bench, place.store, place.loader)
@@ -172,29 +189,47 @@ class CrossingItem(Item):
     """Circuits of two tasks, to be evaluated on the prompts of both."""
 
     crossing: Crossing
-    needs_circuits: ClassVar[bool] = True
 
     @property
     def label(self) -> str:
         return self.crossing.label
 
+    @property
+    def stage(self) -> int:
+        return COMPARISON
+
     def do(self, place: Workplace) -> None:
         cross(self.crossing, place.store, place.loader)
 
 
+def cell_items(cells: Iterable[Cell]) -> list[CellItem]:
+    """The cells, of which those with the training of one before it are cut from that training."""
+    items: list[CellItem] = []
+    trainings: set[str] = set()
+    for cell in cells:
+        training = _training(cell.definition())
+        items.append(CellItem(cell, cuts_again=training in trainings))
+        if training is not None:
+            trainings.add(training)
+    return items
+
+
+def _training(definition: Mapping[str, Any]) -> str | None:
+    """What defines a cell's training; None for a method that trains nothing."""
+    method = METHODS.get(definition["method"])
+    if method is None or not method.after_training:
+        return None
+    settings = definition["settings"].items()
+    before = {name: value for name, value in settings if name not in method.after_training}
+    return json.dumps({**definition, "settings": before, "sparsities": None}, sort_keys=True)
+
+
 def _trained(cell: Cell, store: Store) -> tuple[Record, Discovery] | None:
     """A finished cell with the same training, and what it found."""
-    after = METHODS[cell.method].after_training
-    if not after:
+    wanted = _training(cell.definition())
+    if wanted is None:
         return None
-
-    def training(definition: Mapping[str, Any]) -> dict[str, Any]:
-        settings = definition["settings"].items()
-        before = {name: value for name, value in settings if name not in after}
-        return {**definition, "settings": before, "sparsities": None}
-
-    wanted = training(cell.definition())
     for record in store.records():
-        if record["status"] == FINISHED and training(record["definition"]) == wanted:
+        if record["status"] == FINISHED and _training(record["definition"]) == wanted:
             return record, store.discovery(record["name"])
     return None

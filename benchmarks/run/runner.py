@@ -13,6 +13,7 @@ run.
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from benchmarks.grid.crossing import Crossing
 from benchmarks.grid.search import Search
 from benchmarks.run.backends import Backend, Processes
 from benchmarks.run.items import (
-    CellItem,
+    COMPARISON,
     CrossingItem,
     Item,
     MatchingItem,
@@ -31,6 +32,7 @@ from benchmarks.run.items import (
     SearchItem,
     Workplace,
     attempt,
+    cell_items,
     failure,
 )
 from benchmarks.run.loading import Loader, identify
@@ -82,13 +84,13 @@ def run(
     done = parallel.from_first(lambda: {cell.name for cell in cells if store.is_done(cell.name)})
     work: list[Item] = []
     for bench in known.values():
-        work += [CellItem(c) for c in cells if c.bench == bench and c.name not in done]
+        work += cell_items(c for c in cells if c.bench == bench and c.name not in done)
         work += [SearchItem(search) for search in searches if search.cell.bench == bench]
         work.append(MatchingItem(bench))
     for pair in crossings:
         work.append(CrossingItem(Crossing(identified(pair.first), identified(pair.second))))
     if parallel.rank() > 0:
-        work = [item for item in work if not item.needs_circuits]
+        work = [item for item in work if item.stage < COMPARISON]
     skipped = [Outcome(cell.name, SKIPPED) for cell in cells if cell.name in done]
     place = Workplace(store, loader, options)
     if backend is not None:
@@ -97,18 +99,22 @@ def run(
 
 
 def _spread(work: Sequence[Item], backend: Backend, place: Workplace) -> list[Outcome]:
-    """Every item in a worker of its own; what needs circuits comes when they are found."""
+    """Every item in a worker of its own, stage by stage."""
     options = replace(place.options, jobs=backend.jobs)
     folder = place.store.folder.resolve()
     outcomes: list[Outcome] = []
-    for needs_circuits in (False, True):
-        items = [item for item in work if item.needs_circuits == needs_circuits]
+    for _, of_stage in groupby(sorted(work, key=_stage), _stage):
+        items = list(of_stage)
         ended = backend.map(partial(_in_worker, folder, options), items)
         for item, result in track(ended, "cells", total=len(items)):
             if isinstance(result, Exception):
                 result = failure(item, result, place)
             outcomes.append(result)
     return outcomes
+
+
+def _stage(item: Item) -> int:
+    return item.stage
 
 
 def _in_worker(folder: Path, options: Options, item: Item) -> Outcome:

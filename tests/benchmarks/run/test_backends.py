@@ -87,7 +87,9 @@ def test_a_cell_whose_worker_died_is_recorded_as_failed_and_run_again(tmp_path: 
     assert statuses(run(CELLS, tmp_path, options)) == [SKIPPED, FINISHED, FINISHED]
 
 
-def test_what_needs_circuits_comes_when_all_are_found(tmp_path: Path) -> None:
+def test_workers_take_over_trainings_and_compare_circuits_once_they_are_found(
+    tmp_path: Path,
+) -> None:
     stages: list[list[str]] = []
 
     class Noting:
@@ -100,11 +102,16 @@ def test_what_needs_circuits_comes_when_all_are_found(tmp_path: Path) -> None:
     other = single_cell("eap", "tracr-reverse", model=None, seed=0, given={})
     crossing = Crossing(CELLS[0], other)
     searches = [Search(CELLS[0], "threshold", 0.1, 1.0, 0.5)]
+    cuts = [
+        single_cell("edge-pruning", "tracr-reverse", model=None, seed=0, given={"cut": cut})
+        for cut in ("sparsity", "ranking", "threshold")
+    ]
     options = Options(torch.device("cpu"))
     plan: Any = {"searches": searches, "crossings": [crossing]}
-    run([*CELLS, other], tmp_path, options, Noting(), **plan)
+    run([*CELLS, other, *cuts], tmp_path, options, Noting(), **plan)
     assert stages == [
-        ["CellItem", "CellItem", "SearchItem", "CellItem"],
+        ["CellItem", "CellItem", "SearchItem", "CellItem", "CellItem"],
+        ["CellItem", "CellItem"],
         ["MatchingItem", "MatchingItem", "CrossingItem"],
     ]
 
