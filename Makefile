@@ -14,7 +14,7 @@ help:  ## list the targets
 
 demo: .venv/.ready  ## run every method on a small model and two compiled programs, with figures
 	@echo "demo: every method on the bundled model and two compiled programs, into runs/quick"
-	@$(BIN)/edgewise run quick --out runs/quick --jobs 2
+	@$(BIN)/edgewise run quick --out runs/quick
 	@$(BIN)/edgewise report runs/quick
 
 test: .venv/.ready  ## run the tests
