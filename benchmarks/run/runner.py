@@ -13,7 +13,6 @@ run.
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -103,18 +102,14 @@ def _spread(work: Sequence[Item], backend: Backend, place: Workplace) -> list[Ou
     options = replace(place.options, jobs=backend.jobs)
     folder = place.store.folder.resolve()
     outcomes: list[Outcome] = []
-    for _, of_stage in groupby(sorted(work, key=_stage), _stage):
-        items = list(of_stage)
+    for stage in sorted({item.stage for item in work}):
+        items = [item for item in work if item.stage == stage]
         ended = backend.map(partial(_in_worker, folder, options), items)
         for item, result in track(ended, "cells", total=len(items)):
             if isinstance(result, Exception):
                 result = failure(item, result, place)
             outcomes.append(result)
     return outcomes
-
-
-def _stage(item: Item) -> int:
-    return item.stage
 
 
 def _in_worker(folder: Path, options: Options, item: Item) -> Outcome:
