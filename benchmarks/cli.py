@@ -18,6 +18,8 @@ import click
 if TYPE_CHECKING:
     from benchmarks.run.runner import Outcome
 
+_MOST_ERRORS = 20
+
 # An epilog keeps its line breaks after \b.
 _EXAMPLE = "\b\nExample:\n  "
 
@@ -29,8 +31,11 @@ def _one_line_errors() -> Iterator[None]:
     except BrokenPipeError:  # whoever reads the output has closed it: click knows what to do
         raise
     except (ValueError, OSError) as error:
-        for line in str(error).splitlines():
+        lines = str(error).splitlines()
+        for line in lines[:_MOST_ERRORS]:
             click.echo(f"Error: {line}", err=True)
+        if len(lines) > _MOST_ERRORS:
+            click.echo(f"Error: and {len(lines) - _MOST_ERRORS:,} more", err=True)
         raise SystemExit(2) from None
 
 
@@ -188,6 +193,7 @@ def discover(
     """Run one cell, its settings as in a suite, and print what it found."""
     from benchmarks.grid.settings import parse_assignments
     from benchmarks.grid.suite import single_cell
+    from benchmarks.record import Finished
     from benchmarks.report.cell import show_record
     from benchmarks.run.environment import device_of
     from benchmarks.run.runner import Options, run
@@ -203,7 +209,7 @@ def discover(
     store = Store(out)
     name = outcomes[0].name
     record = store.record(name)
-    if record is not None and "rows" in record:
+    if isinstance(record, Finished):
         click.echo(show_record(record))
         click.echo(f"Circuit and record: {store.cells / name}.safetensors, .json")
     _end(outcomes)

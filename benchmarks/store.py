@@ -17,21 +17,38 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import torch
 from jaxtyping import Float
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from benchmarks.checking import problems
+from benchmarks.record import (
+    FAILED,
+    CellRecord,
+    CrossedRecord,
+    Finished,
+    MatchedRecord,
+    Result,
+    RowRecord,
+    SearchRecord,
+    Unfinished,
+)
 from edgewise import Circuit, EdgeScores
 
 SCHEMA = 1
-FINISHED, UNSUPPORTED, FAILED = "finished", "unsupported", "failed"
+"""The version of the files' format."""
+_MOST_PROBLEMS = 5
+"""How many problems of a file an error names."""
 
-Record = dict[str, Any]
+_CELL: TypeAdapter[Finished | Unfinished] = TypeAdapter(CellRecord)
+T = TypeVar("T")
+
 Discovery = Circuit | EdgeScores | Sequence[EdgeScores]
 
 
@@ -62,62 +79,71 @@ class Store:
         except OSError as error:
             raise ValueError(f"cannot write to {self.folder}: {error.strerror}") from None
         for record in self.records():
-            if record["status"] != FAILED:
-                self.checkpoint(record["name"]).unlink(missing_ok=True)
+            if not _has_failed(record):
+                self.checkpoint(record.name).unlink(missing_ok=True)
 
     def checkpoint(self, name: str) -> Path:
         return self.checkpoints / f"{name}.safetensors"
 
-    def records(self) -> list[Record]:
-        """Every cell's record, by name. Raises ValueError for one of a newer version."""
-        return [_read(path) for path in sorted(self.cells.glob("*.json"))]
+    def records(self) -> list[Finished | Unfinished]:
+        """Every cell's record, by name.
 
-    def record(self, name: str) -> Record | None:
+        Raises ValueError, with every problem, for a file that is no record, and for one of a newer
+        version.
+        """
+        return [read_record(path, _CELL) for path in sorted(self.cells.glob("*.json"))]
+
+    def record(self, name: str) -> Finished | Unfinished | None:
         path = self.cells / f"{name}.json"
-        return _read(path) if path.exists() else None
+        return read_record(path, _CELL) if path.exists() else None
 
-    def write_search(self, record: Record) -> None:
-        _write_json(self.searches / f"{record['name']}.json", record)
+    def finished(self) -> list[Finished]:
+        """The records of the cells with a result."""
+        return [record for record in self.records() if isinstance(record, Finished)]
 
-    def search_records(self) -> list[Record]:
+    def write_search(self, record: SearchRecord) -> None:
+        _write_json(self.searches / f"{record.name}.json", record)
+
+    def search_records(self) -> list[SearchRecord]:
         """Every finished search, by name."""
-        return [_read(path) for path in sorted(self.searches.glob("*.json"))]
+        adapter = TypeAdapter(SearchRecord)
+        return [read_record(path, adapter) for path in sorted(self.searches.glob("*.json"))]
 
     def has_crossed(self, name: str) -> bool:
         return (self.crossed / f"{name}.json").exists()
 
     def write_crossed(
-        self, record: Record, prompts: Mapping[str, Float[Tensor, "circuit prompt"]]
+        self, record: CrossedRecord, prompts: Mapping[str, Float[Tensor, "circuit prompt"]]
     ) -> None:
-        _write_tensors(self.crossed / f"{record['name']}.prompts.safetensors", prompts)
-        _write_json(self.crossed / f"{record['name']}.json", record)
+        _write_tensors(self.crossed / f"{record.name}.prompts.safetensors", prompts)
+        _write_json(self.crossed / f"{record.name}.json", record)
 
-    def crossed_records(self) -> list[tuple[Record, dict[str, Tensor]]]:
+    def crossed_records(self) -> list[tuple[CrossedRecord, dict[str, Tensor]]]:
         """Every cross-evaluation, with its metrics per prompt."""
-        records = [_read(path) for path in sorted(self.crossed.glob("*.json"))]
+        adapter = TypeAdapter(CrossedRecord)
+        records = [read_record(path, adapter) for path in sorted(self.crossed.glob("*.json"))]
         return [
-            (record, load_file(self.crossed / f"{record['name']}.prompts.safetensors"))
+            (record, load_file(self.crossed / f"{record.name}.prompts.safetensors"))
             for record in records
         ]
 
     def is_done(self, name: str) -> bool:
         """Whether a cell need not be run again: a failed one does."""
         record = self.record(name)
-        return record is not None and record["status"] != FAILED
+        return record is not None and not _has_failed(record)
 
     def is_finished(self, name: str) -> bool:
         """Whether a cell has a result."""
-        record = self.record(name)
-        return record is not None and record["status"] == FINISHED
+        return isinstance(self.record(name), Finished)
 
     def write(
         self,
-        record: Record,
+        record: Result | Unfinished,
         discovery: Discovery | None = None,
         prompts: Mapping[str, Float[Tensor, "row prompt"]] | None = None,
     ) -> None:
         """Store a cell: tensors first, the JSON that declares it finished last."""
-        name = record["name"]
+        name = record.name
         if discovery is not None:
             write_atomically(
                 self.cells / f"{name}.safetensors", lambda path: _save(discovery, path)
@@ -134,23 +160,26 @@ class Store:
         """Every metric on every test prompt, `[row, prompt]`."""
         return load_file(self.cells / f"{name}.prompts.safetensors")
 
-    def matched_rows(self, name: str) -> tuple[list[Record], dict[str, Tensor]]:
+    def matched_rows(self, name: str) -> tuple[list[RowRecord], dict[str, Tensor]]:
         """The rows that the matching stage has added to a cell, and their metrics per prompt."""
         path = self.matched / f"{name}.json"
         if not path.exists():
             return [], {}
-        rows = _read(path)["rows"]
+        rows = read_record(path, TypeAdapter(MatchedRecord)).rows
         tensors = load_file(self.matched / f"{name}.prompts.safetensors")
         return rows, {metric: values[: len(rows)] for metric, values in tensors.items()}
 
     def add_matched_rows(
-        self, name: str, rows: list[Record], prompts: Mapping[str, Float[Tensor, "row prompt"]]
+        self,
+        name: str,
+        rows: Sequence[RowRecord],
+        prompts: Mapping[str, Float[Tensor, "row prompt"]],
     ) -> None:
         """Append rows. A kill between the two files leaves tensors with rows that no JSON names."""
         old_rows, old = self.matched_rows(name)
         joined = {key: torch.cat([old[key], new]) if old else new for key, new in prompts.items()}
         _write_tensors(self.matched / f"{name}.prompts.safetensors", joined)
-        record = {"schema": SCHEMA, "name": name, "rows": [*old_rows, *rows]}
+        record = MatchedRecord(name=name, rows=[*old_rows, *rows])
         _write_json(self.matched / f"{name}.json", record)
 
 
@@ -182,22 +211,44 @@ def _remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _write_json(path: Path, record: Record) -> None:
-    text = json.dumps(record, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False)
+def _has_failed(record: Finished | Unfinished) -> bool:
+    return isinstance(record, Unfinished) and record.status == FAILED
+
+
+def _write_json(path: Path, record: BaseModel) -> None:
+    fields = {"schema": SCHEMA, **record.model_dump(exclude_unset=True)}
+    text = json.dumps(fields, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False)
     write_atomically(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
 
 
-def _read(path: Path) -> Record:
+def read_record(path: Path, kind: TypeAdapter[T]) -> T:
+    """What a JSON file holds, the version of its format checked first.
+
+    Raises ValueError for a newer version, and with every problem for what is no such record.
+    """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        schema = record["schema"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        raise ValueError(
-            f"{path} is no result of this program; without it, its cell is run again"
-        ) from None
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        schema = fields.pop("schema")
+    except (ValueError, AttributeError, KeyError, TypeError):
+        raise _no_result(path, "expected a JSON object with a schema") from None
+    if not isinstance(schema, int):
+        raise _no_result(path, f"schema is {schema!r}; expected a whole number")
     if schema > SCHEMA:
         raise ValueError(f"{path} has schema {schema}; this version reads up to {SCHEMA}: upgrade")
-    return record
+    if fields.get("name") != path.stem:
+        raise _no_result(path, f"name is {fields.get('name')!r}; expected that of the file")
+    try:
+        return kind.validate_python(fields)
+    except ValidationError as error:
+        found = problems(error, fields)
+        more = f"; and {len(found) - _MOST_PROBLEMS:,} more" if found[_MOST_PROBLEMS:] else ""
+        raise _no_result(path, "; ".join(found[:_MOST_PROBLEMS]) + more) from None
+
+
+def _no_result(path: Path, why: str) -> ValueError:
+    return ValueError(
+        f"{path} is no result of this program ({why}); without it, its cell is run again"
+    )
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

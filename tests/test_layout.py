@@ -19,13 +19,15 @@ MAY_IMPORT = {
     "tests": {"edgewise", "methods", "tasks", "benchmarks", "tests"},
 }
 ROOMS = {
-    "store": {"store"},
-    "grid": {"grid", "store"},
-    "run": {"grid", "run", "store"},
+    "checking": {"checking"},
+    "record": {"checking", "record"},
+    "store": {"checking", "record", "store"},
+    "grid": {"checking", "grid", "record"},
+    "run": {"grid", "record", "run", "store"},
     "drawing": {"drawing", "store"},
-    "report": {"drawing", "grid", "report", "store"},
-    "check": {"check", "grid", "run", "store"},
-    "speed": {"drawing", "grid", "report", "run", "speed", "store"},
+    "report": {"drawing", "grid", "record", "report", "store"},
+    "check": {"check", "grid", "record", "run", "store"},
+    "speed": {"drawing", "grid", "record", "report", "run", "speed", "store"},
 }
 """The rooms of benchmarks/, and which of them each may import from; the command line from all."""
 FILES = sorted(

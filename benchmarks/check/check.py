@@ -23,12 +23,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 
 from benchmarks.grid.cell import Cell
 from benchmarks.grid.settings import settings_label, swept
+from benchmarks.record import FINISHED, Finished, Reference, Result, RowRecord
 from benchmarks.run.execute import discover, evaluate_discovery
 from benchmarks.run.loading import Loader, identify_cells
-from benchmarks.store import FINISHED, Discovery, Record, Store, draws_of
+from benchmarks.store import Discovery, Store, draws_of, first_of, read_record
 from edgewise import Circuit, EdgeScores, MaskedTransformer, Task
 from edgewise.progress import track
 
@@ -71,7 +73,7 @@ def check(cells: Iterable[Cell], *, reference: Path = REFERENCE) -> list[Differe
     """
     store, loader = Store(reference), Loader(DEVICE)
     known = identify_cells(cells, loader)
-    records = {record["name"]: record for record in store.records()}
+    records = {record.name: record for record in references(reference)}
     missing = [cell.name for cell in known if cell.name not in records]
     if missing:
         raise ValueError(
@@ -100,20 +102,20 @@ def check_folder(
     store, theirs = Store(reference), Store(results)
     differences: list[Difference] = []
     n_compared = 0
-    for record in store.records():
-        other = theirs.record(record["name"])
-        if other is None or only not in (None, record["definition"]["method"]):
+    for record in references(reference):
+        name = record.name
+        other = theirs.record(name)
+        if other is None or only not in (None, record.definition.method):
             continue
         n_compared += 1
-        if other["status"] != FINISHED:
-            differences.append(_difference(record, "outcome", FINISHED, other["status"]))
-        elif "anew" in record:
+        if not isinstance(other, Finished):
+            differences.append(_difference(record, "outcome", FINISHED, other.status))
+        elif record.anew:
             differences += compare_anew(record, other)
         else:
-            name = record["name"]
-            differences += compare_evaluation(record, other["rows"], "")
+            differences += compare_evaluation(record, other.rows, "")
             differences += compare_discovery(
-                record, store.discovery(name), theirs.discovery(name), other["notes"]
+                record, store.discovery(name), theirs.discovery(name), other.notes
             )
     if not n_compared:
         raise ValueError(
@@ -122,36 +124,41 @@ def check_folder(
     return n_compared, differences
 
 
+def references(folder: Path) -> list[Reference]:
+    """The records of reference cells. Raises ValueError for what is none."""
+    paths = sorted(Store(folder).cells.glob("*.json"))
+    return [read_record(path, TypeAdapter(Reference)) for path in paths]
+
+
 def _check_cell(
-    cell: Cell, model: MaskedTransformer, task: Task, record: Record, stored: Discovery
+    cell: Cell, model: MaskedTransformer, task: Task, record: Reference, stored: Discovery
 ) -> list[Difference]:
     """What was stored, evaluated again; then the same found anew."""
     rows, _ = evaluate_discovery(cell, model, task, stored)
     differences = compare_evaluation(record, rows, " of the stored circuit")
     with TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "checkpoint.safetensors"
-        found, cost = discover(cell, model, task, checkpoint, every_seconds=math.inf)
-    if "anew" not in record:
-        return differences + compare_discovery(record, stored, found, cost["notes"])
+        found, _ = discover(cell, model, task, checkpoint, every_seconds=math.inf)
+    if not record.anew:
+        notes = first_of(found).meta
+        return differences + compare_discovery(record, stored, found, notes)
     rows, _ = evaluate_discovery(cell, model, task, found)
-    return differences + compare_anew(record, {**record, "rows": rows})
+    return differences + compare_anew(record, record.model_copy(update={"rows": rows}))
 
 
-def compare_evaluation(record: Record, rows: Sequence[Record], of_what: str) -> list[Difference]:
+def compare_evaluation(record: Result, rows: Sequence[RowRecord], of_what: str) -> list[Difference]:
     """The rows of the same circuits, number by number."""
-    names = {name: f"{name}{of_what}" for name in _values(record["rows"]) | _values(rows)}
-    return _compare(record, _values(record["rows"]), _values(rows), names)
+    names = {name: f"{name}{of_what}" for name in _values(record.rows) | _values(rows)}
+    return _compare(record, _values(record.rows), _values(rows), names)
 
 
 def compare_discovery(
-    record: Record, stored: Discovery, found: Discovery, notes: Mapping[str, Any]
+    record: Result, stored: Discovery, found: Discovery, notes: Mapping[str, Any]
 ) -> list[Difference]:
     """Circuits edge by edge, rankings score by score, and the method's own counts."""
-    differences = _compare(
-        record, record["notes"], {name: notes.get(name) for name in record["notes"]}
-    )
+    differences = _compare(record, record.notes, {name: notes.get(name) for name in record.notes})
     if isinstance(stored, Circuit) != isinstance(found, Circuit):
-        return [*differences, _difference(record, "kind", record["kind"], type(found).__name__)]
+        return [*differences, _difference(record, "kind", record.kind, type(found).__name__)]
     if isinstance(stored, Circuit):
         assert isinstance(found, Circuit)
         n_changed = int((stored.mask ^ found.mask).sum())
@@ -162,31 +169,31 @@ def compare_discovery(
     return differences
 
 
-def compare_anew(record: Record, other: Record) -> list[Difference]:
+def compare_anew(record: Reference, other: Result) -> list[Difference]:
     """A circuit that was found anew, within the measured tolerances."""
     got = anew_values(other)
     return [
         _difference(
             record,
             f"{name} of the circuit found anew",
-            known["expected"],
+            known.expected,
             got[name],
-            known["tolerance"],
+            known.tolerance,
         )
-        for name, known in record["anew"].items()
-        if not abs(got[name] - known["expected"]) <= known["tolerance"]
+        for name, known in record.anew.items()
+        if not abs(got[name] - known.expected) <= known.tolerance
     ]
 
 
-def anew_values(record: Record) -> dict[str, float]:
+def anew_values(record: Result) -> dict[str, float]:
     """What is compared of a circuit that is not found edge for edge."""
-    (row,) = record["rows"]
-    metric = record["primary_metric"]
-    return {metric: row["metrics"][metric], "edges": float(row["edges"])}
+    (row,) = record.rows
+    metric = record.primary_metric
+    return {metric: row.metrics[metric], "edges": float(row.edges)}
 
 
 def _compare_scores(
-    record: Record, old: EdgeScores, new: EdgeScores, where: str
+    record: Result, old: EdgeScores, new: EdgeScores, where: str
 ) -> list[Difference]:
     """The score that is farthest off, of the ranking and of each tensor kept beside it."""
     differences: list[Difference] = []
@@ -202,30 +209,30 @@ def _compare_scores(
     return differences
 
 
-def _values(rows: Iterable[Record]) -> Values:
+def _values(rows: Iterable[RowRecord]) -> Values:
     """All numbers of a record's rows, by names that tell the rows apart."""
     values: Values = {}
     for row in rows:
-        where = f" at {row['edges']} edges" if "validation" in row or "draw" in row else ""
-        where += f", draw {row['draw']}" if "draw" in row else ""
-        validation = row.get("validation", {})
+        has_draw = row.draw is not None
+        where = f" at {row.edges} edges" if row.validation or has_draw else ""
+        where += f", draw {row.draw}" if has_draw else ""
         numbers = {
-            "edges": row["edges"],
-            "live_sparsity": row["live_sparsity"],
-            **row["metrics"],
-            **{f"{name} on validation prompts": value for name, value in validation.items()},
-            **row.get("truth", {}),
+            "edges": row.edges,
+            "live_sparsity": row.live_sparsity,
+            **row.metrics,
+            **{f"{name} on validation prompts": value for name, value in row.validation.items()},
+            **(row.truth.as_json() if row.truth else {}),
         }
         values |= {f"{name}{where}": value for name, value in numbers.items()}
     return values
 
 
 def _compare(
-    record: Record, expected: Values, got: Values, names: Mapping[str, str] | None = None
+    record: Result, expected: Mapping[str, Any], got: Values, names: Mapping[str, str] | None = None
 ) -> list[Difference]:
     """Whole numbers are identical, others within `EXACT`; a name that one side lacks differs."""
     differences: list[Difference] = []
-    for name in expected | got:
+    for name in {**expected, **got}:
         old, new = expected.get(name), got.get(name)
         tolerance = 0.0 if isinstance(old, int) else EXACT
         if old is None or new is None or not abs(old - new) <= tolerance:
@@ -235,13 +242,13 @@ def _compare(
 
 
 def _difference(
-    record: Record, metric: str, expected: Any, got: Any, tolerance: float = 0.0
+    record: Result, metric: str, expected: Any, got: Any, tolerance: float = 0.0
 ) -> Difference:
-    definition, method = record["definition"], record["definition"]["method"]
+    method = record.definition.method
     turned = swept(method)
-    shown = {turned: definition["settings"][turned]} if turned else {}
+    shown = {turned: record.definition.settings[turned]} if turned else {}
     return Difference(
-        f"{definition['task']} ({record['ablation']} ablation)",
+        f"{record.definition.task} ({record.ablation} ablation)",
         f"{method} {settings_label(shown)}".rstrip(),
         metric,
         expected,

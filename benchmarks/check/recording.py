@@ -25,9 +25,10 @@ from benchmarks.check.check import (
     compare_evaluation,
 )
 from benchmarks.grid.cell import Cell
+from benchmarks.record import Finished, Reference
 from benchmarks.run.execute import execute
 from benchmarks.run.loading import Loader, identify_cells
-from benchmarks.store import Discovery, Record, Store
+from benchmarks.store import Discovery, Store
 from edgewise import MaskedTransformer, Task
 from edgewise.progress import track
 
@@ -39,11 +40,6 @@ TRAINED = ("edge-pruning",)
 SPREADS, LEAST, MOST = 2.0, 0.01, 0.2
 """A tolerance in spreads of the repeats, and its least and most as parts of the value."""
 
-_KEPT = (
-    *("schema", "name", "status", "definition", "kind", "model", "dtype", "graph", "n_edges"),
-    *("ablation", "n_prompts", "metrics", "primary_metric", "true_circuits", "environment"),
-    *("rows", "notes"),
-)
 _ROUNDED = ("rows", "notes", "anew")
 
 
@@ -55,7 +51,7 @@ def record_reference(
     Raises ValueError, with a line for every cell that is not steady, and then writes nothing.
     """
     loader = Loader(DEVICE)
-    recorded: list[tuple[Record, Discovery]] = []
+    recorded: list[tuple[Reference, Discovery]] = []
     problems: list[str] = []
     for cell in track(identify_cells(cells, loader), "reference cells"):
         try:
@@ -75,12 +71,14 @@ def record_reference(
 
 def _record(
     cell: Cell, model: MaskedTransformer, task: Task, threads: Sequence[int]
-) -> tuple[Record, Discovery]:
+) -> tuple[Reference, Discovery]:
     """The cell's record and discovery on the fewest threads, with what the repeats gave."""
     fewest, *others = sorted(set(threads))
     first, discovery = _run(cell, model, task, fewest)
     repeats = {n_threads: _run(cell, model, task, n_threads) for n_threads in others}
-    record = {name: first[name] for name in _KEPT}
+    fields = {
+        name: value for name, value in first.as_json().items() if name in Reference.model_fields
+    }
     if cell.method in TRAINED:
         values = {_threads(fewest): anew_values(first)}
         values |= {_threads(n): anew_values(repeat) for n, (repeat, _) in repeats.items()}
@@ -88,27 +86,28 @@ def _record(
             with rounded_otherwise(model, number):
                 repeat, _ = _run(cell, model, task, fewest)
             values[f"rounding {number}"] = anew_values(repeat)
-        record["anew"] = {
+        fields["anew"] = {
             name: _tolerance(name, {label: repeat[name] for label, repeat in values.items()})
             for name in anew_values(first)
         }
     else:
         for n_threads, (repeat, found) in repeats.items():
             differences = [
-                *compare_evaluation(first, repeat["rows"], ""),
-                *compare_discovery(first, discovery, found, repeat["notes"]),
+                *compare_evaluation(first, repeat.rows, ""),
+                *compare_discovery(first, discovery, found, repeat.notes),
             ]
             if differences:
                 raise ValueError(
                     f"{_threads(n_threads)} give another result than {fewest}, such as "
                     f"{differences[0]}; expected a cell that is steady"
                 )
-    return {k: _rounded(v) if k in _ROUNDED else v for k, v in record.items()}, discovery
+    rounded = {name: _rounded(fields[name]) for name in _ROUNDED if name in fields}
+    return Reference.model_validate({**fields, **rounded}), discovery
 
 
 def _run(
     cell: Cell, model: MaskedTransformer, task: Task, n_threads: int
-) -> tuple[Record, Discovery]:
+) -> tuple[Finished, Discovery]:
     before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:

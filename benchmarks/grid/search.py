@@ -12,20 +12,13 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from benchmarks.grid.cell import Cell
+from benchmarks.record import Trial
 
 DIGITS = 5
 """Of a trial's setting."""
-
-
-class Trial(NamedTuple):
-    """A setting that was tried, the sparsity of what it found, and the cell's name."""
-
-    value: float
-    sparsity: float
-    cell: str
 
 
 @dataclass(frozen=True, eq=False)

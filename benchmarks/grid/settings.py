@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, ValidationError, create_model
 
-from benchmarks.grid.checking import STRICT, Axis, problems
+from benchmarks.checking import STRICT, Axis, problems
 from methods import METHODS, Method
 
 Settings = dict[str, Any]

@@ -20,8 +20,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from benchmarks.checking import unknown
 from benchmarks.grid.cell import BUNDLED, Bench, Cell, ModelOptions
-from benchmarks.grid.checking import unknown
 from benchmarks.grid.crossing import Crossing, crossings_of
 from benchmarks.grid.search import Search
 from benchmarks.grid.settings import grid, resolve

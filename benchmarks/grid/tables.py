@@ -17,8 +17,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from benchmarks.checking import STRICT, Axis, one_of, problems, unknown
 from benchmarks.grid.cell import BUNDLED, SPARSITIES
-from benchmarks.grid.checking import STRICT, Axis, one_of, problems, unknown
 from benchmarks.grid.search import Search
 from benchmarks.grid.settings import Settings, allowed, grid, resolve, typed
 from edgewise.graph import ABLATIONS

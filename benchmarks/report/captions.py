@@ -9,8 +9,8 @@ from typing import Any
 
 from benchmarks.drawing.style import method_style
 from benchmarks.grid.settings import settings_label
-from benchmarks.report.panels import Panel, grouped, label_of
-from benchmarks.store import Record
+from benchmarks.record import Finished
+from benchmarks.report.panels import Panel, grouped
 
 
 def captions(panels: Iterable[Panel]) -> list[str]:
@@ -30,9 +30,9 @@ def settings_of_labels(panels: Iterable[Panel]) -> list[str]:
     """Of each label, the settings that are the same wherever it stands, without common ones."""
     records = [record for panel in panels for record in panel.records]
     sentences: list[str] = []
-    for method, alike in grouped(records, lambda record: record["definition"]["method"]).items():
+    for method, alike in grouped(records, lambda record: record.definition.method).items():
         common = _shared_settings(alike)
-        for label, labelled in grouped(alike, label_of).items():
+        for label, labelled in grouped(alike, lambda record: record.label).items():
             own = dict(sorted(_shared_settings(labelled) - common))
             if label and own:
                 style = method_style(method)
@@ -40,24 +40,24 @@ def settings_of_labels(panels: Iterable[Panel]) -> list[str]:
     return sentences
 
 
-def _shared_settings(records: Iterable[Record]) -> set[tuple[str, Any]]:
-    return set.intersection(*(set(record["definition"]["settings"].items()) for record in records))
+def _shared_settings(records: Iterable[Finished]) -> set[tuple[str, Any]]:
+    return set.intersection(*(set(record.definition.settings.items()) for record in records))
 
 
 def _facts(panel: Panel) -> dict[str, str]:
     """Graph convention and number of edges, ablation, prompts, seeds, device, dtype."""
     first = panel.records[0]
-    edges, _, convention = first["graph"].partition(" (")
+    edges, _, convention = first.graph.partition(" (")
     return {
         "model": panel.model,
         "edges": edges,
         "convention": convention.removesuffix(")"),
-        "ablation": first["ablation"],
+        "ablation": first.ablation,
         "train": f"{panel.n_examples:,}",
-        "test": f"{first['n_prompts']['test']:,}",
+        "test": f"{first.n_prompts.test:,}",
         "seeds": _seeds_by_method(panel.records),
         "devices": "; ".join(sorted(set(map(_device, panel.records)))),
-        "dtype": first["dtype"],
+        "dtype": first.dtype,
     }
 
 
@@ -77,12 +77,11 @@ def _sentence(tasks: str, facts: Mapping[str, str]) -> str:
     return f"{start}: {said}." if said else f"{start}."
 
 
-def _seeds_by_method(records: Iterable[Record]) -> str:
+def _seeds_by_method(records: Iterable[Finished]) -> str:
     """All methods' seeds or, where they differ, those of each."""
     seeds: dict[str, set[int]] = {}
     for record in records:
-        definition = record["definition"]
-        seeds.setdefault(definition["method"], set()).add(definition["seed"])
+        seeds.setdefault(record.definition.method, set()).add(record.definition.seed)
     groups = grouped(seeds, lambda method: tuple(sorted(seeds[method])))
     if len(groups) == 1:
         return _seeds(*groups)
@@ -104,11 +103,10 @@ def _seeds(numbers: tuple[int, ...]) -> str:
     return f"{word} {', '.join(parts)}"
 
 
-def _device(record: Record) -> str:
-    environment = record["environment"]
-    jobs, processes = environment["jobs"], environment.get("processes", 1)
+def _device(record: Finished) -> str:
+    jobs, processes = record.environment.jobs, record.environment.processes
     return (
-        environment["device_name"]
+        record.environment.device_name
         + (f", {processes} processes" if processes > 1 else "")
         + (f", {jobs} jobs at a time" if jobs > 1 else "")
     )

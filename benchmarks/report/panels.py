@@ -18,11 +18,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks.grid.settings import settings_label, swept
+from benchmarks.record import Finished, Truth, Unfinished
 from benchmarks.report.intervals import bootstrap_interval
-from benchmarks.store import FINISHED, Record, Store
+from benchmarks.store import Store
 from methods import METHODS
-
-_METHOD_KEYS = ("method", "method_version", "settings", "sparsities", "seed")
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -53,7 +52,7 @@ class Row:
     live_sparsity: float
     metrics: Mapping[str, Estimate]
     validation: float | None
-    truth: Mapping[str, Any] | None
+    truth: Truth | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,31 +60,31 @@ class Panel:
     """One task on one model; `title` is what figures and tables call it."""
 
     task: str
-    records: Sequence[Record]
+    records: Sequence[Finished]
     rows: Sequence[Row]
     title: str
 
     @property
     def metric(self) -> str:
         """The primary metric."""
-        return self.records[0]["primary_metric"]
+        return self.records[0].primary_metric
 
     @property
     def model(self) -> str:
-        return self.records[0]["model"]
+        return self.records[0].model
 
     @property
     def n_edges(self) -> int:
-        return self.records[0]["n_edges"]
+        return self.records[0].n_edges
 
     @property
     def n_examples(self) -> int:
         """How many prompts there were for discovery."""
-        return self.records[0]["n_prompts"]["train"]
+        return self.records[0].n_prompts.train
 
     def best(self, rows: Iterable[Row]) -> str:
         """The variant with the best mean on the validation prompts."""
-        better = self.records[0]["metrics"][self.metric]["better"]
+        better = self.records[0].metrics[self.metric].better
         sign = 1 if better == "lower" else -1
         means = {
             variant: sign * fmean(row.validation for row in group if row.validation is not None)
@@ -102,7 +101,7 @@ def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
     return groups
 
 
-def load_panels(folder: Path) -> tuple[list[Panel], list[Record]]:
+def load_panels(folder: Path) -> tuple[list[Panel], list[Unfinished]]:
     """The finished cells, panel by panel, and the cells without results.
 
     Raises ValueError if there are none, or some are of a newer version.
@@ -111,13 +110,13 @@ def load_panels(folder: Path) -> tuple[list[Panel], list[Record]]:
     records = store.records()
     if not records:
         raise ValueError(f"no results in {folder}; `edgewise run` makes them")
-    finished = [record for record in records if record["status"] == FINISHED]
+    finished = [record for record in records if isinstance(record, Finished)]
     # As the names come, but one task's dtypes always in the same order.
-    finished.sort(key=lambda record: (record["definition"]["task"], record["dtype"]))
+    finished.sort(key=lambda record: (record.definition.task, record.dtype))
     groups = list(grouped(finished, _panel_key).values())
     titles = _titles([group[0] for group in groups])
     panels = [_panel(group, store, title) for group, title in zip(groups, titles, strict=True)]
-    return panels, [record for record in records if record["status"] != FINISHED]
+    return panels, [record for record in records if isinstance(record, Unfinished)]
 
 
 def estimates_of(values: Float[Tensor, "row prompt"]) -> list[Estimate]:
@@ -127,29 +126,29 @@ def estimates_of(values: Float[Tensor, "row prompt"]) -> list[Estimate]:
     return [Estimate(*ends) for ends in zip(means, low, high, strict=True)]
 
 
-def _panel_key(record: Record) -> str:
-    definition = record["definition"]
-    shared = {key: definition[key] for key in definition if key not in _METHOD_KEYS}
-    return json.dumps({**shared, "ablation": record["ablation"]}, sort_keys=True)
+def _panel_key(record: Finished) -> str:
+    """What defines the bench, with the ablation that was used, whatever the seed."""
+    bench = {**record.definition.bench(), "seed": None, "ablation": record.ablation}
+    return json.dumps(bench, sort_keys=True)
 
 
-def _titles(firsts: Sequence[Record]) -> list[str]:
+def _titles(firsts: Sequence[Finished]) -> list[str]:
     """Panels' titles: the task and, where several have the same, what tells these apart."""
-    telling: list[Callable[[Record], str]] = [
-        lambda record: record["model"],
-        lambda record: f"{record['n_prompts']['train']:,} examples",
-        lambda record: f"{record['ablation']} ablation",
-        lambda record: record["dtype"],
+    telling: list[Callable[[Finished], str]] = [
+        lambda record: record.model,
+        lambda record: f"{record.n_prompts.train:,} examples",
+        lambda record: f"{record.ablation} ablation",
+        lambda record: record.dtype,
     ]
-    same_task = grouped(firsts, lambda record: record["definition"]["task"])
+    same_task = grouped(firsts, lambda record: record.definition.task)
     return [
         ", ".join(
             [
-                record["definition"]["task"],
+                record.definition.task,
                 *(
                     tell(record)
                     for tell in telling
-                    if len(set(map(tell, same_task[record["definition"]["task"]]))) > 1
+                    if len(set(map(tell, same_task[record.definition.task]))) > 1
                 ),
             ]
         )
@@ -157,19 +156,21 @@ def _titles(firsts: Sequence[Record]) -> list[str]:
     ]
 
 
-def _panel(records: list[Record], store: Store, title: str) -> Panel:
+def _panel(records: list[Finished], store: Store, title: str) -> Panel:
     order = {method: place for place, method in enumerate(METHODS)}
     records = sorted(records, key=lambda record: _order(record, order))
     rows: list[Row] = []
-    for method, of_method in grouped(records, lambda one: one["definition"]["method"]).items():
-        for label, alike in grouped(of_method, label_of).items():
+    for method, of_method in grouped(records, lambda record: record.definition.method).items():
+        for label, alike in grouped(of_method, lambda record: record.label).items():
             rows += _rows_of_label(method, label, alike, store)
-    return Panel(records[0]["definition"]["task"], records, rows, title)
+    return Panel(records[0].definition.task, records, rows, title)
 
 
-def _rows_of_label(method: str, label: str, alike: Sequence[Record], store: Store) -> Iterator[Row]:
+def _rows_of_label(
+    method: str, label: str, alike: Sequence[Finished], store: Store
+) -> Iterator[Row]:
     """Of records with the same label: what differs among them stands beside it."""
-    settings = [record["definition"]["settings"] for record in alike]
+    settings = [record.definition.settings for record in alike]
     turned = swept(method)
     # Circuits are points along the axis; of rankings each is a curve of its own.
     telling = {"circuit": _telling(settings, turned), "scores": _telling(settings, None)}
@@ -180,14 +181,9 @@ def _rows_of_label(method: str, label: str, alike: Sequence[Record], store: Stor
     for record, own in zip(alike, settings, strict=True):
         setting, variant = (
             ", ".join(filter(None, [label, settings_label({name: own[name] for name in names})]))
-            for names in (shown, telling[record["kind"]])
+            for names in (shown, telling[record.kind])
         )
         yield from _rows(record, store, setting, variant)
-
-
-def label_of(record: Record) -> str:
-    """What a suite calls the record's settings; cells of older runs have no label."""
-    return record.get("label", "")
 
 
 def _telling(settings: Sequence[Mapping[str, Any]], turned: str | None) -> list[str]:
@@ -203,40 +199,39 @@ def _telling(settings: Sequence[Mapping[str, Any]], turned: str | None) -> list[
     return telling
 
 
-def _order(record: Record, methods: Mapping[str, int]) -> tuple[Any, ...]:
+def _order(record: Finished, methods: Mapping[str, int]) -> tuple[Any, ...]:
     """By method, then by label, by the swept setting, by the other settings and the seed."""
-    definition = record["definition"]
-    method, settings = definition["method"], definition["settings"]
+    method, settings = record.definition.method, record.definition.settings
     turned = settings.get(swept(method) or "", 0.0)
     rest = [(type(value).__name__, value) for _, value in sorted(settings.items())]
     place = methods.get(method, len(methods))
-    return place, method, label_of(record), turned, rest, definition["seed"]
+    return place, method, record.label, turned, rest, record.definition.seed
 
 
-def _rows(record: Record, store: Store, setting: str, variant: str) -> list[Row]:
+def _rows(record: Finished, store: Store, setting: str, variant: str) -> list[Row]:
     """A record's own rows and its matched ones, with intervals over the prompts."""
-    matched, matched_prompts = store.matched_rows(record["name"])
+    matched, matched_prompts = store.matched_rows(record.name)
     estimates: dict[str, list[Estimate]] = {}
-    for metric, values in store.prompts(record["name"]).items():
+    for metric, values in store.prompts(record.name).items():
         if matched:
             values = torch.cat([values, matched_prompts[metric]])
         estimates[metric] = estimates_of(values)
     return [
         Row(
-            cell=record["name"],
-            method=record["definition"]["method"],
+            cell=record.name,
+            method=record.definition.method,
             setting=setting,
             variant=variant,
-            seed=record["definition"]["seed"],
-            is_found=record["kind"] == "circuit",
-            is_matched=position >= len(record["rows"]),
-            draw=row.get("draw"),
-            edges=row["edges"],
-            sparsity=row["sparsity"],
-            live_sparsity=row["live_sparsity"],
+            seed=record.definition.seed,
+            is_found=record.kind == "circuit",
+            is_matched=position >= len(record.rows),
+            draw=row.draw,
+            edges=row.edges,
+            sparsity=row.sparsity,
+            live_sparsity=row.live_sparsity,
             metrics={metric: values[position] for metric, values in estimates.items()},
-            validation=row.get("validation", {}).get(record["primary_metric"]),
-            truth=row.get("truth"),
+            validation=row.validation.get(record.primary_metric),
+            truth=row.truth,
         )
-        for position, row in enumerate((*record["rows"], *matched))
+        for position, row in enumerate((*record.rows, *matched))
     ]

@@ -1,14 +1,20 @@
 """What a report is made from: a folder's panels, and what its tables and figures read besides."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 
 from pandas import DataFrame
 
-from benchmarks.report.panels import Panel, load_panels
+from benchmarks.record import SearchRecord
+from benchmarks.report.panels import Panel, Row, load_panels
 from benchmarks.report.repeats import Repeats, repeats
-from benchmarks.store import Record, Store
+from benchmarks.store import Store
+
+
+_NESTED = ("metrics", "validation", "truth")
+_OF_ROW = [field.name for field in fields(Row) if field.name not in _NESTED]
 
 
 class Results:
@@ -22,7 +28,7 @@ class Results:
         self.panels, self.failed = load_panels(folder)
 
     @cached_property
-    def searches(self) -> list[Record]:
+    def searches(self) -> list[SearchRecord]:
         """Every finished search."""
         return self.store.search_records()
 
@@ -46,21 +52,11 @@ class Results:
                 {
                     "task": panel.title,
                     "model": panel.model,
-                    "method": row.method,
-                    "setting": row.setting,
-                    "variant": row.variant,
-                    "seed": row.seed,
-                    "draw": row.draw,
-                    "found": row.is_found,
-                    "matched": row.is_matched,
-                    "edges": row.edges,
-                    "sparsity": row.sparsity,
-                    "live_sparsity": row.live_sparsity,
+                    **{name: getattr(row, name) for name in _OF_ROW},
                     "metric": metric,
                     "value": estimate.mean,
                     "low": estimate.low,
                     "high": estimate.high,
-                    "cell": row.cell,
                 }
                 for panel in self.panels
                 for row in panel.rows

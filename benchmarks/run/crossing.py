@@ -3,10 +3,13 @@
 Beside them stand the full model and the edges that the two circuits share.
 """
 
+from torch import Tensor
+
 from benchmarks.grid.crossing import FULL, SHARED, Crossing
+from benchmarks.record import CrossedRecord, CrossedRow
 from benchmarks.run.execute import evaluate_circuits
 from benchmarks.run.loading import Loader
-from benchmarks.store import SCHEMA, Store
+from benchmarks.store import Store
 from edgewise import Circuit
 
 
@@ -30,17 +33,14 @@ def cross(crossing: Crossing, store: Store, loader: Loader) -> None:
         **{cell.bench.label: found for cell, found in zip(cells, (first, second), strict=True)},
         SHARED: Circuit(first.mask & second.mask, first.graph),
     }
-    rows, prompts = [], {}
+    rows: list[CrossedRow] = []
+    prompts: dict[str, Tensor] = {}
     for cell in cells:
         model, task = loader.model(cell.bench), loader.task(cell.bench)
         found, values = evaluate_circuits(model, task, list(circuits.values()))
         for circuit, row in zip(circuits, found, strict=True):
-            rows.append({"circuit": circuit, "prompts": cell.bench.label, **row})
+            fields = {"circuit": circuit, "prompts": cell.bench.label, **row.as_json()}
+            rows.append(CrossedRow.model_validate(fields))
         prompts |= {f"{cell.bench.label}.{metric}": tensor for metric, tensor in values.items()}
-    record = {
-        "schema": SCHEMA,
-        "name": crossing.name,
-        "cells": [cell.name for cell in cells],
-        "rows": rows,
-    }
-    store.write_crossed(record, prompts)
+    names = [cell.name for cell in cells]
+    store.write_crossed(CrossedRecord(name=crossing.name, cells=names, rows=rows), prompts)

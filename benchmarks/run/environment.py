@@ -5,10 +5,10 @@ import platform
 import subprocess
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from benchmarks.record import Environment
 from edgewise import parallel
 
 _PACKAGES = ("edgewise", "numpy", "safetensors", "torch", "transformers", "tracr-pypi")
@@ -35,17 +35,18 @@ def device_of(name: str | None, *, here: bool = True) -> torch.device:
     return device
 
 
-def describe(device: torch.device) -> dict[str, Any]:
+def describe(device: torch.device, *, jobs: int = 1) -> Environment:
     """Device, processes that share a discovery, packages and commit, for a cell's record."""
-    return {
-        "device": device.type,
-        "device_name": _device_name(device),
-        "processes": parallel.size(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "packages": _packages(),
-        "commit": _commit(),
-    }
+    return Environment(
+        device=device.type,
+        device_name=_device_name(device),
+        processes=parallel.size(),
+        jobs=jobs,
+        platform=platform.platform(),
+        python=platform.python_version(),
+        packages=_packages(),
+        commit=_commit(),
+    )
 
 
 def _device_name(device: torch.device) -> str:

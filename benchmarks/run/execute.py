@@ -1,7 +1,7 @@
 """One cell from start to end: discovery, timed alone, then its circuits on the test prompts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,18 @@ import torch
 from torch import Tensor
 
 from benchmarks.grid.cell import Cell
+from benchmarks.record import (
+    FINISHED,
+    Definition,
+    Environment,
+    Finished,
+    MetricRecord,
+    PromptCounts,
+    RowRecord,
+    Truth,
+)
 from benchmarks.run import environment
-from benchmarks.store import FINISHED, SCHEMA, Discovery, Record, draws_of, first_of
+from benchmarks.store import Discovery, draws_of, first_of
 from edgewise import Circuit, EdgeScores, MaskedTransformer, Task, parallel
 from edgewise.allocator import keep_freed_memory, release_freed_memory
 from edgewise.circuit import n_edges_at
@@ -23,11 +33,16 @@ from methods import METHODS
 Prompts = dict[str, Tensor]
 
 
-_COST = (
-    *("seconds", "flops", "forward_equivalents", "peak_bytes", "peak_memory_source"),
-    "environment",
-)
-"""What a record says of what its discovery cost, and where."""
+@dataclass(frozen=True)
+class Cost:
+    """What a discovery cost, and where."""
+
+    seconds: float
+    flops: int
+    forward_equivalents: float
+    peak_bytes: int
+    peak_memory_source: str
+    environment: Environment
 
 
 def execute(
@@ -37,52 +52,62 @@ def execute(
     checkpoint: Path,
     *,
     every_seconds: float,
-    trained: tuple[Record, Discovery] | None = None,
-) -> tuple[Record, Discovery, Prompts]:
+    jobs: int = 1,
+    trained: tuple[Finished, Discovery] | None = None,
+) -> tuple[Finished, Discovery, Prompts]:
     """The finished cell's record, what was discovered, and every metric `[row, prompt]`.
 
     `trained` is a cell that differs only in what its method does after training, and what it found.
+    `jobs` is how many cells were run at a time.
     """
+    optional: dict[str, Any] = {"label": cell.label} if cell.label else {}
     if trained is None:
-        discovery, cost = discover(cell, model, task, checkpoint, every_seconds=every_seconds)
+        discovery, cost = discover(
+            cell, model, task, checkpoint, every_seconds=every_seconds, jobs=jobs
+        )
+        notes = dict(first_of(discovery).meta)
     else:
-        discovery, cost = finish(cell, model, *trained)
+        record, found = trained
+        discovery, cost, notes = finish(cell, model, found), cost_of(record), {}
+        optional["trained_in"] = record.trained_in or record.name
     discovery = _stamped(discovery, cell, model)
     rows, prompts = evaluate_discovery(cell, model, task, discovery)
-    record = {
-        "schema": SCHEMA,
-        "name": cell.name,
-        "status": FINISHED,
-        "definition": cell.definition(),
-        "kind": "circuit" if isinstance(discovery, Circuit) else "scores",
-        "model": model.id,
-        "dtype": cell.bench.dtype,
-        "graph": model.graph.convention,
-        "n_edges": model.graph.n_edges,
-        "ablation": task.ablation,
-        "n_prompts": {
-            "train": len(task.train),
-            "validation": len(task.validation),
-            "test": len(task.test),
-        },
-        "metrics": {
-            name: {"better": metric.better, "unit": metric.unit}
+    record = Finished(
+        name=cell.name,
+        status=FINISHED,
+        definition=Definition.model_validate(cell.definition()),
+        kind="circuit" if isinstance(discovery, Circuit) else "scores",
+        model=model.id,
+        dtype=cell.bench.dtype,
+        graph=model.graph.convention,
+        n_edges=model.graph.n_edges,
+        ablation=task.ablation,
+        n_prompts=PromptCounts(
+            train=len(task.train), validation=len(task.validation), test=len(task.test)
+        ),
+        metrics={
+            name: MetricRecord(better=metric.better, unit=metric.unit)
             for name, metric in task.metrics.items()
         },
-        "primary_metric": task.primary,
-        "true_circuits": [int(truth.sum()) for truth in _truths(task)],
-        "environment": environment.describe(model.device),
-        "rows": rows,
-        **cost,
-    }
-    if cell.label:
-        record["label"] = cell.label
+        primary_metric=task.primary,
+        true_circuits=[int(truth.sum()) for truth in _truths(task)],
+        rows=rows,
+        notes=notes,
+        **vars(cost),
+        **optional,
+    )
     return record, discovery, prompts
 
 
 def discover(
-    cell: Cell, model: MaskedTransformer, task: Task, checkpoint: Path, *, every_seconds: float
-) -> tuple[Discovery, dict[str, Any]]:
+    cell: Cell,
+    model: MaskedTransformer,
+    task: Task,
+    checkpoint: Path,
+    *,
+    every_seconds: float,
+    jobs: int = 1,
+) -> tuple[Discovery, Cost]:
     """Run the method; only `discover` itself is timed, with warm kernels and empty caches.
 
     Of several ranks, operations are summed, peak memory is the largest, and time is each one's own.
@@ -100,29 +125,28 @@ def discover(
     with meter.run():
         discovery = method.discover(model, task, generator=generator, checkpoint=saved)
     flops = int(parallel.total(torch.tensor(meter.flops)))
-    return discovery, {
-        "seconds": meter.seconds,
-        "flops": flops,
-        "forward_equivalents": flops / model.forward_flops(task.train.lengths),
-        "peak_bytes": int(parallel.largest(torch.tensor(meter.peak_bytes))),
-        "peak_memory_source": meter.memory_source,
-        "notes": dict(first_of(discovery).meta),
-    }
+    return discovery, Cost(
+        seconds=meter.seconds,
+        flops=flops,
+        forward_equivalents=flops / model.forward_flops(task.train.lengths),
+        peak_bytes=int(parallel.largest(torch.tensor(meter.peak_bytes))),
+        peak_memory_source=meter.memory_source,
+        environment=environment.describe(model.device, jobs=jobs),
+    )
 
 
-def finish(
-    cell: Cell, model: MaskedTransformer, trained: Record, found: Discovery
-) -> tuple[Discovery, dict[str, Any]]:
-    """What the cell's method makes of another cell's training, at the cost of that training."""
-    discovery = METHODS[cell.method](**cell.settings).finish(first_of(found).extra, model.graph)
-    cost = {name: trained[name] for name in _COST}
-    origin = trained.get("trained_in", trained["name"])
-    return discovery, {**cost, "notes": {}, "trained_in": origin}
+def finish(cell: Cell, model: MaskedTransformer, found: Discovery) -> Discovery:
+    """What the cell's method makes of what another cell's training found."""
+    return METHODS[cell.method](**cell.settings).finish(first_of(found).extra, model.graph)
+
+
+def cost_of(record: Finished) -> Cost:
+    return Cost(**{field.name: getattr(record, field.name) for field in fields(Cost)})
 
 
 def evaluate_discovery(
     cell: Cell, model: MaskedTransformer, task: Task, discovery: Discovery
-) -> tuple[list[Record], Prompts]:
+) -> tuple[list[RowRecord], Prompts]:
     """The cell's rows, and every metric `[row, prompt]`, for what was found now or earlier."""
     if isinstance(discovery, Circuit):
         return evaluate_circuits(model, task, [discovery])
@@ -131,7 +155,7 @@ def evaluate_discovery(
 
 def evaluate_scores(
     model: MaskedTransformer, task: Task, draws: Sequence[EdgeScores], sizes: Sequence[int]
-) -> tuple[list[Record], Prompts]:
+) -> tuple[list[RowRecord], Prompts]:
     """One row per draw and number of edges.
 
     A single ranking also gets the primary metric's mean on the validation pairs, by which a report
@@ -140,34 +164,33 @@ def evaluate_scores(
     circuits = [scores.circuit(size) for scores in draws for size in sizes]
     rows, prompts = evaluate_circuits(model, task, circuits)
     if len(draws) > 1:
-        for position, row in enumerate(rows):
-            row["draw"] = position // len(sizes)
+        own = [{"draw": position // len(sizes)} for position in range(len(rows))]
     else:
         metric = task.primary
         chosen = {metric: task.metrics[metric]}
         values = _evaluate(model, task, circuits, task.validation, chosen)[metric]
-        for row, mean in zip(rows, values.double().mean(1).tolist(), strict=True):
-            row["validation"] = {metric: mean}
-    return rows, prompts
+        own = [{"validation": {metric: mean}} for mean in values.double().mean(1).tolist()]
+    return [row.model_copy(update=new) for row, new in zip(rows, own, strict=True)], prompts
 
 
 def evaluate_circuits(
     model: MaskedTransformer, task: Task, circuits: Sequence[Circuit]
-) -> tuple[list[Record], Prompts]:
+) -> tuple[list[RowRecord], Prompts]:
     """One row per circuit, and every metric on every test prompt."""
     prompts = _evaluate(model, task, circuits, task.test, task.metrics)
     means = {name: values.double().mean(1).tolist() for name, values in prompts.items()}
     truths = _truths(task)
-    rows: list[Record] = []
+    rows: list[RowRecord] = []
     for position, circuit in enumerate(circuits):
-        row: Record = {
-            "edges": circuit.n_edges,
-            "sparsity": circuit.sparsity,
-            "live_sparsity": circuit.live_sparsity(task.ablation),
-            "metrics": {name: values[position] for name, values in means.items()},
-        }
+        row = RowRecord(
+            edges=circuit.n_edges,
+            sparsity=circuit.sparsity,
+            live_sparsity=circuit.live_sparsity(task.ablation),
+            metrics={name: values[position] for name, values in means.items()},
+        )
         if truths:
-            row["truth"] = dict(compare_with_truth(circuit, truths))
+            truth = Truth(**compare_with_truth(circuit, truths))
+            row = row.model_copy(update={"truth": truth})
         rows.append(row)
     return rows, prompts
 

@@ -14,13 +14,22 @@ import torch
 from benchmarks.grid.cell import Bench, Cell
 from benchmarks.grid.crossing import Crossing
 from benchmarks.grid.search import Search
+from benchmarks.record import (
+    FAILED,
+    FINISHED,
+    UNSUPPORTED,
+    Definition,
+    Failure,
+    Finished,
+    Unfinished,
+)
 from benchmarks.run import environment
 from benchmarks.run.crossing import cross
 from benchmarks.run.execute import discover, execute
 from benchmarks.run.loading import Loader
 from benchmarks.run.matching import match
 from benchmarks.run.search import search
-from benchmarks.store import FAILED, FINISHED, SCHEMA, UNSUPPORTED, Discovery, Record, Store
+from benchmarks.store import Discovery, Store
 from edgewise import parallel
 from edgewise.discovery import Unsupported
 from methods import METHODS
@@ -132,24 +141,28 @@ class CellItem(Item):
             return
         trained = _trained(cell, store) if parallel.size() == 1 else None
         record, discovery, prompts = execute(
-            cell, model, task, checkpoint, every_seconds=every, trained=trained
+            cell,
+            model,
+            task,
+            checkpoint,
+            every_seconds=every,
+            jobs=place.options.jobs,
+            trained=trained,
         )
-        record["environment"].setdefault("jobs", place.options.jobs)
         store.write(record, discovery, prompts)
         checkpoint.unlink(missing_ok=True)
 
     def note_error(self, error: Exception, message: str, place: Workplace) -> str:
-        record: Record = {
-            "schema": SCHEMA,
-            "name": self.cell.name,
-            "status": UNSUPPORTED if isinstance(error, Unsupported) else FAILED,
-            "definition": self.cell.definition(),
-            "error": {"message": message, "traceback": "".join(traceback.format_exception(error))},
-            "environment": environment.describe(place.options.device),
-        }
+        record = Unfinished(
+            name=self.cell.name,
+            status=UNSUPPORTED if isinstance(error, Unsupported) else FAILED,
+            definition=Definition.model_validate(self.cell.definition()),
+            error=Failure(message=message, traceback="".join(traceback.format_exception(error))),
+            environment=environment.describe(place.options.device, jobs=place.options.jobs),
+        )
         if parallel.rank() == 0:
             place.store.write(record)
-        return record["status"]
+        return record.status
 
 
 @dataclass(frozen=True)
@@ -224,12 +237,12 @@ def _training(definition: Mapping[str, Any]) -> str | None:
     return json.dumps({**definition, "settings": before, "sparsities": None}, sort_keys=True)
 
 
-def _trained(cell: Cell, store: Store) -> tuple[Record, Discovery] | None:
+def _trained(cell: Cell, store: Store) -> tuple[Finished, Discovery] | None:
     """A finished cell with the same training, and what it found."""
     wanted = _training(cell.definition())
     if wanted is None:
         return None
-    for record in store.records():
-        if record["status"] == FINISHED and _training(record["definition"]) == wanted:
-            return record, store.discovery(record["name"])
+    for record in store.finished():
+        if _training(record.definition.as_json()) == wanted:
+            return record, store.discovery(record.name)
     return None

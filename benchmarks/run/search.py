@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 from benchmarks.grid.cell import Cell
-from benchmarks.grid.search import Search, Trial
-from benchmarks.store import SCHEMA, Record, Store
+from benchmarks.grid.search import Search
+from benchmarks.record import Finished, SearchDefinition, SearchRecord, Trial
+from benchmarks.store import Store
 
 
-def search(sought: Search, store: Store, run_cell: Callable[[Cell], str]) -> Record:
+def search(sought: Search, store: Store, run_cell: Callable[[Cell], str]) -> SearchRecord:
     """Run the trials that are not in the store, and store what was tried and what is nearest.
 
     `run_cell` gives a cell's error, or nothing. Raises RuntimeError if a trial has no result.
@@ -17,18 +18,17 @@ def search(sought: Search, store: Store, run_cell: Callable[[Cell], str]) -> Rec
         cell = sought.trial(value)
         error = "" if store.is_done(cell.name) else run_cell(cell)
         record = store.record(cell.name)
-        if record is None or not store.is_finished(cell.name):
+        if not isinstance(record, Finished):
             raise RuntimeError(f"{sought.setting}={value:g}: {error or 'no result'}")
-        if record["kind"] != "circuit":
+        if record.kind != "circuit":
             raise RuntimeError(f"{cell.method} ranks edges: it is cut to size, not searched")
-        trials.append(Trial(value, record["rows"][0]["sparsity"], cell.name))
-    found: Record = {
-        "schema": SCHEMA,
-        "name": sought.name,
-        "definition": sought.definition(),
-        "trials": [trial._asdict() for trial in trials],
-        "found": sought.nearest(trials).cell,
-        "within_tolerance": sought.is_found(trials),
-    }
+        trials.append(Trial(value=value, sparsity=record.rows[0].sparsity, cell=cell.name))
+    found = SearchRecord(
+        name=sought.name,
+        definition=SearchDefinition.model_validate(sought.definition()),
+        trials=trials,
+        found=sought.nearest(trials).cell,
+        within_tolerance=sought.is_found(trials),
+    )
     store.write_search(found)
     return found

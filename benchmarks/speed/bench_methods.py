@@ -79,7 +79,7 @@ def test_a_discovery(measure: Measure, loader: Loader, cell: Cell) -> None:
         kept=found.n_edges,
         test_prompts=len(task.test),
         metric=metric.unit,
-        quality=row["metrics"][metric.name],
+        quality=row.metrics[metric.name],
     )
     if truths:
         comparison = compare_with_truth(found, truths)

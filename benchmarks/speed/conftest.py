@@ -75,7 +75,7 @@ def _counts(request: pytest.FixtureRequest) -> Iterator[dict[str, int]]:
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     """What a cell's record says of the machine, which names no host."""
     machine_info.clear()
-    machine_info.update(environment.describe(torch.device("cpu")))
+    machine_info.update(environment.describe(torch.device("cpu")).as_json())
 
 
 def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:

@@ -69,8 +69,8 @@ def test_recomputing_costs_operations_and_changes_no_circuit() -> None:
         result = invoke(*DISCOVER, "--out", place, *options)
         assert result.exit_code == 0, result.stderr
         store = Store(Path(place))
-        (record,) = store.records()
-        records.append((record["forward_equivalents"], record["rows"]))
+        (record,) = store.finished()
+        records.append((record.forward_equivalents, record.rows))
     (plain, rows), (more, same_rows) = records
     assert plain < more and rows == same_rows
 
@@ -90,6 +90,17 @@ def test_every_problem_of_a_suite_is_a_line(tmp_path: Path) -> None:
         ["Error", "bad.toml"],
         ["Error", "bad.toml"],
     ]
+
+
+def test_of_many_problems_the_first_twenty_are_lines_and_the_others_are_counted(
+    tmp_path: Path,
+) -> None:
+    entries = 30 * '[[method]]\nname = "eep"\n'
+    (tmp_path / "bad.toml").write_text(f'name = "x"\ntasks = ["ioi"]\n{entries}')
+    result = invoke("run", "bad.toml")
+    assert result.exit_code == 2
+    lines = result.stderr.splitlines()
+    assert len(lines) == 21 and lines[-1] == "Error: and 10 more"
 
 
 def test_an_unsupported_architecture_is_one_line(tmp_path: Path) -> None:
@@ -117,7 +128,7 @@ def test_an_output_folder_that_cannot_be_written_is_one_line(
 def test_results_of_a_newer_version_are_one_line(tmp_path: Path, verb: list[str]) -> None:
     store = Store(tmp_path / "results")
     store.prepare()
-    store.write({"schema": SCHEMA + 1, "name": "one", "status": "finished"})
+    (store.cells / "one.json").write_text(json.dumps({"schema": SCHEMA + 1, "name": "one"}))
     assert_one_line_error(invoke(*verb, "results"), f"has schema {SCHEMA + 1}")
 
 
@@ -142,10 +153,10 @@ def test_discover_then_report_say_what_was_found_and_where_it_is(tmp_path: Path)
         assert result.exit_code == 0, result.output
         assert "forward-equivalents of 256 prompts" in result.stdout
         assert "graph of 32 edges" in result.stdout
-    (record,) = Store(tmp_path / "here").records()
-    assert f"here/cells/{record['name']}.safetensors" in result.stdout
-    assert record["definition"]["seed"] == 3
-    assert record["definition"]["settings"]["threshold"] == 0.01
+    (record,) = Store(tmp_path / "here").finished()
+    assert f"here/cells/{record.name}.safetensors" in result.stdout
+    assert record.definition.seed == 3
+    assert record.definition.settings["threshold"] == 0.01
     result = invoke("report", "here")
     assert result.exit_code == 0
     assert "ACDC" in result.stdout and "1/1" in result.stdout

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import BaseModel
 
 from benchmarks.docs import descriptions, facts_of, pages
 from benchmarks.grid.settings import allowed
 from benchmarks.grid.suite import parse_suite, single_cell
 from benchmarks.grid.tables import MethodEntry, SearchGoal, SuiteTable
 from benchmarks.run.runner import Options, run
-from benchmarks.store import Record, Store
+from benchmarks.store import Store
 from edgewise import Graph
 from methods import METHODS
 from tasks import TASKS
@@ -84,18 +85,18 @@ def test_the_tables_list_every_field_of_a_record(tmp_path: Path) -> None:
         for method, given in settings.items()
     ]
     run([replace(cell, label="a label") for cell in cells], tmp_path, Options(torch.device("cpu")))
-    records = Store(tmp_path).records()
-    definitions = [record["definition"] for record in records]
-    rows = [row for record in records for row in record["rows"]]
+    records = Store(tmp_path).finished()
+    definitions = [record.definition for record in records]
+    rows = [row for record in records for row in record.rows]
     # Of cells that failed, whose training was another's, or that ran on a file of prompts.
     elsewhere = {"error", "trained_in"}
-    assert fields(records) | elsewhere == first_column(RECORDS, "The record of a cell")
+    assert fields(records) | elsewhere | {"schema"} == first_column(RECORDS, "The record of a cell")
     assert fields(definitions) | {"data"} == first_column(RECORDS, "Its definition")
     assert fields(rows) == first_column(RECORDS, "A row")
 
 
-def fields(records: Iterable[Record]) -> set[str]:
-    return {name for record in records for name in record}
+def fields(records: Iterable[BaseModel]) -> set[str]:
+    return {name for record in records for name in record.model_fields_set}
 
 
 @pytest.mark.parametrize("page", ["graph.md", "records.md"])

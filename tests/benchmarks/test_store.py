@@ -4,14 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from benchmarks import store as store_module
-from benchmarks.store import FAILED, FINISHED, SCHEMA, Record, Store, write_atomically
+from benchmarks.record import FAILED, Failure, Finished, RowRecord, Unfinished
+from benchmarks.store import SCHEMA, Store, write_atomically
 from edgewise import Circuit, EdgeScores, Graph
+from tests.benchmarks.samples import record_fields
 
 GRAPH = Graph(n_layers=1, n_heads=2)
 
@@ -23,8 +27,23 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def record(name: str, status: str = FINISHED) -> Record:
-    return {"schema": SCHEMA, "name": name, "status": status, "rows": []}
+def record(name: str) -> Finished:
+    fields = record_fields("eap", {}, "ioi", 0)
+    return Finished.model_validate({**fields, "name": name, "kind": "scores", "rows": []})
+
+
+def failed(name: str) -> Unfinished:
+    return Unfinished(
+        name=name,
+        status=FAILED,
+        definition=record(name).definition,
+        environment=record(name).environment,
+        error=Failure(message="it broke", traceback="..."),
+    )
+
+
+def row(edges: int) -> RowRecord:
+    return RowRecord(edges=edges, sparsity=0.5, live_sparsity=0.5, metrics={"kl": 0.1})
 
 
 def scores(seed: int) -> EdgeScores:
@@ -51,11 +70,11 @@ def test_a_crash_between_temporary_file_and_rename_leaves_no_cell(
 def test_a_crash_while_a_cell_is_replaced_keeps_the_old_one(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.write(record("one", FAILED))
+    store.write(failed("one"))
     monkeypatch.setattr(store_module.os, "replace", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         store.write(record("one"))
-    assert store.records() == [record("one", FAILED)]
+    assert store.records() == [failed("one")]
 
 
 def test_the_json_is_written_after_the_tensors(
@@ -87,8 +106,8 @@ def test_leftovers_of_dead_processes_are_cleared_and_those_of_live_ones_kept(
 
 
 def test_a_finished_cells_checkpoint_is_cleared_and_an_unfinished_ones_kept(store: Store) -> None:
-    for name, status in (("one", FINISHED), ("two", FAILED)):
-        store.write(record(name, status))
+    store.write(record("one"))
+    store.write(failed("two"))
     for name in ("one", "two", "three"):
         store.checkpoint(name).write_text("state")
     store.prepare()
@@ -96,18 +115,18 @@ def test_a_finished_cells_checkpoint_is_cleared_and_an_unfinished_ones_kept(stor
 
 
 def test_a_failed_cell_is_not_done(store: Store) -> None:
-    store.write(record("one", FAILED))
+    store.write(failed("one"))
     assert not store.is_done("one")
     store.write(record("one"))
     assert store.is_done("one")
 
 
 def test_json_is_sorted_and_holds_no_nan(store: Store) -> None:
-    store.write({**record("one"), "b": 1, "a": 0.1})
+    store.write(record("one"))
     text = (store.cells / "one.json").read_text()
     assert list(json.loads(text)) == sorted(json.loads(text))
     with pytest.raises(ValueError, match="JSON"):
-        store.write({**record("two"), "a": float("nan")})
+        store.write(record("two").model_copy(update={"notes": {"loss": float("nan")}}))
     assert not store.is_done("two")
 
 
@@ -132,29 +151,29 @@ def test_a_circuit_comes_back_as_it_was(store: Store) -> None:
 
 def test_matched_rows_are_added_to_those_there_are(store: Store) -> None:
     assert store.matched_rows("one") == ([], {})
-    store.add_matched_rows("one", [{"edges": 3}], {"kl": torch.tensor([[1.0, 2.0]])})
-    store.add_matched_rows("one", [{"edges": 5}], {"kl": torch.tensor([[3.0, 4.0]])})
+    store.add_matched_rows("one", [row(3)], {"kl": torch.tensor([[1.0, 2.0]])})
+    store.add_matched_rows("one", [row(5)], {"kl": torch.tensor([[3.0, 4.0]])})
     rows, prompts = store.matched_rows("one")
-    assert [row["edges"] for row in rows] == [3, 5]
+    assert [row.edges for row in rows] == [3, 5]
     assert prompts["kl"].tolist() == [[1.0, 2.0], [3.0, 4.0]]
 
 
 def test_a_kill_between_matched_tensors_and_rows_is_made_good(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.add_matched_rows("one", [{"edges": 3}], {"kl": torch.tensor([[1.0]])})
+    store.add_matched_rows("one", [row(3)], {"kl": torch.tensor([[1.0]])})
     monkeypatch.setattr(store_module, "_write_json", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        store.add_matched_rows("one", [{"edges": 5}], {"kl": torch.tensor([[2.0]])})
+        store.add_matched_rows("one", [row(5)], {"kl": torch.tensor([[2.0]])})
     monkeypatch.undo()
-    store.add_matched_rows("one", [{"edges": 7}], {"kl": torch.tensor([[3.0]])})
+    store.add_matched_rows("one", [row(7)], {"kl": torch.tensor([[3.0]])})
     rows, prompts = store.matched_rows("one")
-    assert [row["edges"] for row in rows] == [3, 7]
+    assert [row.edges for row in rows] == [3, 7]
     assert prompts["kl"].tolist() == [[1.0], [3.0]]
 
 
 def test_results_of_a_newer_version_are_an_error_that_says_so(store: Store) -> None:
-    store.write({**record("one"), "schema": SCHEMA + 1})
+    (store.cells / "one.json").write_text(json.dumps({"schema": SCHEMA + 1, "other": "format"}))
     with pytest.raises(ValueError, match=f"has schema {SCHEMA + 1}; this version reads up to"):
         store.prepare()
 
@@ -163,6 +182,32 @@ def test_a_file_that_is_no_result_is_named(store: Store) -> None:
     (store.cells / "one.json").write_text("[]")
     with pytest.raises(ValueError, match=r"one\.json is no result"):
         store.records()
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda f: f.pop("seconds"), "(seconds is missing; it is required)"),
+        (lambda f: f.update(colour="red"), "colour is not known"),
+        (lambda f: f.update(n_edges=-3), "n_edges is -3; expected a number greater"),
+        (lambda f: f["definition"].update(seed="0"), "definition.seed is '0'; expected"),
+        (lambda f: f.update(rows=[{"edges": 3}]), "sparsity is missing"),
+        (lambda f: f.update(status="done"), "status"),
+        (lambda f: f.update(schema="1"), "schema is '1'; expected a whole number"),
+        (lambda f: f.update(name="../two"), "name is '../two'; expected that of the file"),
+    ],
+)
+def test_a_record_with_a_mistake_is_named_with_what_was_expected(
+    store: Store, edit: Callable[[dict[str, Any]], object], said: str
+) -> None:
+    store.write(record("one"))
+    path = store.cells / "one.json"
+    fields = json.loads(path.read_text())
+    edit(fields)
+    path.write_text(json.dumps(fields))
+    with pytest.raises(ValueError, match=r"one\.json is no result") as caught:
+        store.records()
+    assert said in str(caught.value)
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

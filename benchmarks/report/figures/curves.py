@@ -50,7 +50,7 @@ def faithfulness(results: Results) -> dict[str, Figure]:
 def task_metrics(results: Results) -> dict[str, Figure]:
     """What tasks measure besides their primary metric and the agreement of choices."""
     panels = results.curves
-    names = [name for panel in panels for name in panel.records[0]["metrics"]]
+    names = [name for panel in panels for name in panel.records[0].metrics]
     shown = {*AGREEMENT, *(panel.metric for panel in panels)}
     return _metrics(results, [name for name in dict.fromkeys(names) if name not in shown])
 
@@ -74,7 +74,7 @@ def faithfulness_figure(panels: Sequence[Panel]) -> Figure:
 def metrics_figure(panels: Sequence[Panel], metrics: Iterable[str]) -> Figure | None:
     """The panels that have a metric, metric by metric; None if there are none."""
     having = [
-        [(panel, metric) for panel in panels if metric in panel.records[0]["metrics"]]
+        [(panel, metric) for panel in panels if metric in panel.records[0].metrics]
         for metric in metrics
     ]
     having = [pairs for pairs in having if pairs]
@@ -157,9 +157,9 @@ def _draw_panel(
         fewest_kept=min(row.edges for row in shown) / panel.n_edges,
         most_kept=1 if has_ranking else max(row.edges for row in shown) / panel.n_edges,
     )
-    if panel.records[0]["metrics"][metric]["better"] == "lower":
+    if panel.records[0].metrics[metric].better == "lower":
         error_axis(axes)
-    axes.set_ylabel(panel.records[0]["metrics"][metric]["unit"])
+    axes.set_ylabel(panel.records[0].metrics[metric].unit)
 
 
 def _draw_full_model(axes: Axes, panel: Panel, metric: str) -> None:

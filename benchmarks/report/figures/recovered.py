@@ -71,10 +71,9 @@ def recoveries(panels: Sequence[Panel], store: Store) -> list[Recovery]:
     found_of_all: list[Recovery] = []
     for panel in panels:
         first = panel.records[0]
-        weights = first["definition"].get("weights")
-        if not first["true_circuits"] or weights is None:
+        if not first.true_circuits:
             continue
-        truths = known_truths(panel.task, first["ablation"], weights)
+        truths = known_truths(panel.task, first.ablation, first.definition.weights)
         best = best_rows(panel)
         circuits = [_circuit(row, store) for row in best]
         found = [
@@ -89,7 +88,7 @@ def recoveries(panels: Sequence[Panel], store: Store) -> list[Recovery]:
 
 def recovery_figure(recovery: Recovery) -> Figure:
     """The true circuit and, beside it, each method's."""
-    graph, ablation = recovery.found[0].circuit.graph, recovery.panel.records[0]["ablation"]
+    graph, ablation = recovery.found[0].circuit.graph, recovery.panel.records[0].ablation
     nearest = min(recovery.found, key=lambda found: errors(found.row)).truth
     true = Circuit(nearest, graph)
     drawings = [Drawing(true, ablation)]

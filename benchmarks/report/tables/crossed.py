@@ -21,12 +21,12 @@ def crossed(results: Results) -> list[Line]:
     by_cell = {row.cell: (panel, row) for panel in results.panels for row in panel.rows}
     lines: list[Line] = []
     for record, prompts in results.store.crossed_records():
-        if not by_cell.keys() >= set(record["cells"]):
+        if not by_cell.keys() >= set(record.cells):
             continue
-        panel, found = by_cell[record["cells"][0]]
+        panel, found = by_cell[record.cells[0]]
         values = {name: estimates_of(tensor) for name, tensor in prompts.items()}
-        circuits = grouped(record["rows"], lambda row: row["circuit"])
-        sizes = {name: rows[0]["edges"] for name, rows in circuits.items()}
+        circuits = grouped(record.rows, lambda row: row.circuit)
+        sizes = {name: rows[0].edges for name, rows in circuits.items()}
         _, first, second, shared = sizes.values()
         for place, (name, rows) in enumerate(circuits.items()):
             line: Line = {
@@ -35,15 +35,14 @@ def crossed(results: Results) -> list[Line]:
                 "setting": found.setting,
                 "seed": found.seed,
                 "circuit": name if name in (FULL, SHARED) else f"{name} circuit",
-                "edges": rows[0]["edges"],
-                "sparsity": rows[0]["sparsity"],
+                "edges": rows[0].edges,
+                "sparsity": rows[0].sparsity,
                 "of_first": shared / first if name == SHARED and first else None,
                 "overlap": shared / max(1, first + second - shared) if name == SHARED else None,
             }
             for row in rows:
-                for metric in row["metrics"]:
-                    column = f"{metric}, {row['prompts']}"
-                    line[column] = values[f"{row['prompts']}.{metric}"][place]
+                for metric in row.metrics:
+                    line[f"{metric}, {row.prompts}"] = values[f"{row.prompts}.{metric}"][place]
             lines.append(line)
     return lines
 

@@ -9,11 +9,12 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from benchmarks.drawing.style import method_style
+from benchmarks.record import Finished
 from benchmarks.report.panels import grouped
 from benchmarks.report.repeats import overlap
 from benchmarks.report.results import Results
 from benchmarks.report.table import Line, Table
-from benchmarks.store import Discovery, Record, Store, draws_of
+from benchmarks.store import Discovery, Store, draws_of
 from edgewise import Circuit
 
 _CAPTION = (
@@ -31,19 +32,19 @@ def dtypes(results: Results) -> list[Line]:
     records = [record for panel in panels for record in panel.records]
     lines: list[Line] = []
     for group in grouped(records, _all_but_dtype).values():
-        by_dtype = {record["dtype"]: record for record in group}
+        by_dtype = {record.dtype: record for record in group}
         reference = by_dtype.pop(REFERENCE, None)
         if reference is None:
             continue
         for dtype, other in by_dtype.items():
-            metric = other["primary_metric"]
+            metric = other.primary_metric
             lines.append(
                 {
-                    "task": other["definition"]["task"],
-                    "model": other["model"],
-                    "method": method_style(other["definition"]["method"]).label,
-                    "setting": settings[other["name"]],
-                    "seed": other["definition"]["seed"],
+                    "task": other.definition.task,
+                    "model": other.model,
+                    "method": method_style(other.definition.method).label,
+                    "setting": settings[other.name],
+                    "seed": other.definition.seed,
                     "dtype": dtype,
                     **_agreement(results.store, reference, other),
                     "metric": metric,
@@ -70,33 +71,33 @@ def _show(lines: Sequence[Line]) -> list[Line]:
     ]
 
 
-def _all_but_dtype(record: Record) -> str:
+def _all_but_dtype(record: Finished) -> str:
     """Weights are told by the model's name: their hash differs from dtype to dtype."""
-    definition = {**record["definition"], "dtype": None, "weights": None}
-    return json.dumps([record["model"], record["ablation"], definition], sort_keys=True)
+    definition = {**record.definition.as_json(), "dtype": None, "weights": None}
+    return json.dumps([record.model, record.ablation, definition], sort_keys=True)
 
 
-def _agreement(store: Store, reference: Record, other: Record) -> Line:
+def _agreement(store: Store, reference: Finished, other: Finished) -> Line:
     """Of a circuit, the edges in both; of rankings, the same cut by cut, and Spearman's ρ."""
-    found = [store.discovery(record["name"]) for record in (reference, other)]
+    found = [store.discovery(record.name) for record in (reference, other)]
     masks = map(_masks, (reference, other), found)
     pairs = list(zip(*masks, strict=True))
-    is_circuit = other["kind"] == "circuit"
+    is_circuit = other.kind == "circuit"
     return {
         "circuits": len(pairs),
-        "edges": other["rows"][0]["edges"] if is_circuit else None,
-        "edges in float32": reference["rows"][0]["edges"] if is_circuit else None,
+        "edges": other.rows[0].edges if is_circuit else None,
+        "edges in float32": reference.rows[0].edges if is_circuit else None,
         "overlap": fmean(overlap(*pair) for pair in pairs),
         "rank correlation": None if is_circuit else _rank_correlation(*found),
     }
 
 
-def _masks(record: Record, found: Discovery) -> list[Tensor]:
+def _masks(record: Finished, found: Discovery) -> list[Tensor]:
     """The circuits of a record's rows."""
     if isinstance(found, Circuit):
         return [found.mask]
     draws = draws_of(found)
-    return [draws[row.get("draw", 0)].circuit(row["edges"]).mask for row in record["rows"]]
+    return [draws[row.draw or 0].circuit(row.edges).mask for row in record.rows]
 
 
 def _rank_correlation(*found: Discovery) -> float:
@@ -109,8 +110,8 @@ def _rank_correlation(*found: Discovery) -> float:
     return fmean(correlations)
 
 
-def _mean(record: Record, metric: str) -> float:
-    return fmean(row["metrics"][metric] for row in record["rows"])
+def _mean(record: Finished, metric: str) -> float:
+    return fmean(row.metrics[metric] for row in record.rows)
 
 
 def _digits(value: float | None) -> str | None:

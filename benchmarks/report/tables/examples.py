@@ -7,11 +7,11 @@ rankings are cut at exactly the sparsity.
 from collections.abc import Sequence
 
 from benchmarks.drawing.style import method_style
+from benchmarks.record import SearchRecord
 from benchmarks.report.panels import Estimate, Panel, Row, grouped
 from benchmarks.report.published import published
 from benchmarks.report.results import Results
 from benchmarks.report.table import Line, Table, at_size, with_interval
-from benchmarks.store import Record
 
 _CAPTION = (
     "Every method at one sparsity, for each number of training examples. Rankings are cut at it: "
@@ -24,8 +24,8 @@ _CAPTION = (
 
 def examples(results: Results) -> list[Line]:
     """One line per panel, sought sparsity, method and seed, from few examples to many."""
-    by_cell = {search["found"]: search for search in results.searches}
-    sought = sorted({search["definition"]["search"]["sparsity"] for search in results.searches})
+    by_cell = {search.found: search for search in results.searches}
+    sought = sorted({search.definition.search.sparsity for search in results.searches})
     lines: list[Line] = []
     for sparsity in sought:
         for panel in sorted(results.panels, key=lambda panel: (panel.task, panel.n_examples)):
@@ -35,7 +35,7 @@ def examples(results: Results) -> list[Line]:
                 lines.append(_cut(panel, same))
             for row in panel.rows:
                 search = by_cell.get(row.cell)
-                if search is not None and search["definition"]["search"]["sparsity"] == sparsity:
+                if search is not None and search.definition.search.sparsity == sparsity:
                     lines.append(_searched(panel, row, search))
     return lines
 
@@ -67,19 +67,19 @@ def _cut(panel: Panel, rows: Sequence[Row]) -> Line:
     return _line(panel, row, setting, found[column])
 
 
-def _searched(panel: Panel, row: Row, search: Record) -> Line:
-    goal = search["definition"]["search"]
-    tried = [f"{trial['value']:g}: {trial['sparsity']:.5f}" for trial in search["trials"]]
+def _searched(panel: Panel, row: Row, search: SearchRecord) -> Line:
+    goal = search.definition.search
+    tried = [f"{trial.value:g}: {trial.sparsity:.5f}" for trial in search.trials]
     return _line(panel, row, row.setting, row.metrics[panel.metric]) | {
         "trials": len(tried),
-        "tolerance": goal["tolerance"],
-        "within_tolerance": search["within_tolerance"],
-        "tried": f"{goal['setting']}: sparsity; {', '.join(tried)}",
+        "tolerance": goal.tolerance,
+        "within_tolerance": search.within_tolerance,
+        "tried": f"{goal.setting}: sparsity; {', '.join(tried)}",
     }
 
 
 def _line(panel: Panel, row: Row, setting: str, value: Estimate) -> Line:
-    record = next(record for record in panel.records if record["name"] == row.cell)
+    record = next(record for record in panel.records if record.name == row.cell)
     printed = published(panel.task, row.method, panel.n_examples)
     return {
         "task": panel.task,
@@ -92,8 +92,8 @@ def _line(panel: Panel, row: Row, setting: str, value: Estimate) -> Line:
         "sparsity": row.sparsity,
         "metric": panel.metric,
         "circuit": value,
-        "seconds": record["seconds"],
-        "forward_equivalents": record["forward_equivalents"],
+        "seconds": record.seconds,
+        "forward_equivalents": record.forward_equivalents,
         "trials": None,
         "tolerance": None,
         "within_tolerance": None,

@@ -19,7 +19,7 @@ def best_rows(panel: Panel) -> list[Row]:
 
     Rankings are cut to a true circuit's size.
     """
-    sizes = panel.records[0]["true_circuits"]
+    sizes = panel.records[0].true_circuits
     rows = [row for row in panel.rows if row.truth and (row.is_found or row.edges in sizes)]
     return [min(group, key=errors) for group in grouped(rows, lambda row: row.method).values()]
 
@@ -27,15 +27,15 @@ def best_rows(panel: Panel) -> list[Row]:
 def errors(row: Row) -> int:
     """Edges missing and too many."""
     assert row.truth is not None, "rows without a true circuit are left out"
-    return row.truth["missing"] + row.truth["extra"]
+    return row.truth.missing + row.truth.extra
 
 
 def verdict(row: Row) -> str:
     """`exact`, or what is missing and too many."""
     assert row.truth is not None, "rows without a true circuit are left out"
-    if row.truth["exact"]:
+    if row.truth.exact:
         return "exact"
-    return f"{row.truth['missing']} missing, {row.truth['extra']} extra"
+    return f"{row.truth.missing} missing, {row.truth.extra} extra"
 
 
 def recovered(results: Results) -> list[Line]:
@@ -44,7 +44,7 @@ def recovered(results: Results) -> list[Line]:
     for panel in results.panels:
         best = best_rows(panel)
         if best:
-            sizes = sorted(set(panel.records[0]["true_circuits"]))
+            sizes = sorted(set(panel.records[0].true_circuits))
             lines.append(
                 {
                     "task": panel.title,

@@ -18,7 +18,7 @@ def recovery(results: Results) -> list[Line]:
     """One line per program and setting."""
     lines: list[Line] = []
     for panel in results.panels:
-        sizes = sorted(set(panel.records[0]["true_circuits"]))
+        sizes = sorted(set(panel.records[0].true_circuits))
         rows = [row for row in panel.rows if sizes and (row.is_found or row.edges in sizes)]
         by_setting = grouped(rows, lambda row: (row.method, row.setting))
         for (method, setting), group in by_setting.items():
@@ -30,10 +30,10 @@ def recovery(results: Results) -> list[Line]:
                     "method": method_style(method).label,
                     "setting": setting,
                     "runs": len(truths),
-                    "exact": sum(truth["exact"] for truth in truths),
+                    "exact": sum(truth.exact for truth in truths),
                     "edges": fmean(row.edges for row in group),
                     **{
-                        name: fmean(truth[name] for truth in truths)
+                        name: fmean(getattr(truth, name) for truth in truths)
                         for name in ("missing", "extra", "precision", "recall")
                     },
                 }

@@ -20,7 +20,7 @@ def runtime(results: Results) -> list[Line]:
     """One line per panel and setting."""
     lines: list[Line] = []
     for panel in results.panels:
-        by_name = {record["name"]: record for record in panel.records}
+        by_name = {record.name: record for record in panel.records}
         one_row_each = {row.cell: row for row in panel.rows}.values()
         groups = grouped(one_row_each, lambda row: (row.method, row.setting))
         for (method, setting), rows in groups.items():
@@ -33,11 +33,9 @@ def runtime(results: Results) -> list[Line]:
                     "method": method_style(method).label,
                     "setting": setting,
                     "runs": len(records),
-                    "seconds": median(record["seconds"] for record in records),
-                    "peak_mb": median(record["peak_bytes"] for record in records) / 2**20,
-                    "forward_equivalents": median(
-                        record["forward_equivalents"] for record in records
-                    ),
+                    "seconds": median(record.seconds for record in records),
+                    "peak_mb": median(record.peak_bytes for record in records) / 2**20,
+                    "forward_equivalents": median(record.forward_equivalents for record in records),
                     "prompts": panel.n_examples,
                     "published_seconds": printed.get("seconds"),
                     "published_source": printed.get("source") if "seconds" in printed else None,

@@ -9,11 +9,11 @@ def without_results(results: Results) -> list[Line]:
     """One line per cell."""
     return [
         {
-            "task": record["definition"]["task"],
-            "method": method_style(record["definition"]["method"]).label,
-            "seed": record["definition"]["seed"],
-            "status": record["status"],
-            "reason": record["error"]["message"],
+            "task": record.definition.task,
+            "method": method_style(record.definition.method).label,
+            "seed": record.definition.seed,
+            "status": record.status,
+            "reason": record.error.message,
         }
         for record in results.failed
     ]

@@ -11,14 +11,15 @@ import torch
 from click.testing import CliRunner
 
 from benchmarks.check import recording
-from benchmarks.check.check import Difference, check, check_folder
+from benchmarks.check.check import Difference, check, check_folder, references
 from benchmarks.check.recording import record_reference, rounded_otherwise
 from benchmarks.cli import main
 from benchmarks.grid.suite import parse_suite
-from benchmarks.store import FAILED, Store
+from benchmarks.record import FAILED, Finished, Reference
+from benchmarks.store import Store
 from edgewise import Circuit, MaskedTransformer
 from tasks.models.bundled import FOLDER
-from tests.benchmarks.samples import SMALL_SUITE
+from tests.benchmarks.samples import SMALL_SUITE, edited
 
 CELLS = parse_suite(SMALL_SUITE.replace("\nsteps = 60", "\nsteps = 20"), "small.toml").cells
 Change = Callable[[dict[str, Any]], None]
@@ -31,6 +32,21 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+COST = {
+    "seconds": 1.0,
+    "flops": 1,
+    "forward_equivalents": 1.0,
+    "peak_bytes": 1,
+    "peak_memory_source": "none",
+}
+
+
+def as_finished(record: Reference) -> Finished:
+    """What a run would have stored, at a made-up cost."""
+    fields = {name: value for name, value in record.as_json().items() if name != "anew"}
+    return Finished.model_validate({**fields, **COST})
+
+
 @pytest.fixture
 def changed(recorded: Path, tmp_path: Path) -> Callable[[str, Change], Path]:
     """A copy of the recorded cells, in which the record of one method's cell is changed."""
@@ -38,10 +54,10 @@ def changed(recorded: Path, tmp_path: Path) -> Callable[[str, Change], Path]:
     def change(method: str, edit: Change) -> Path:
         old, new = Store(recorded), Store(tmp_path)
         new.prepare()
-        for record in old.records():
-            if record["definition"]["method"] == method:
-                edit(record)
-            new.write(record, old.discovery(record["name"]))
+        for record in references(recorded):
+            if record.definition.method == method:
+                record = edited(record, edit)
+            new.write(as_finished(record), old.discovery(record.name))
         return tmp_path
 
     return change
@@ -73,16 +89,16 @@ def test_a_record_is_sorted_and_rounded_and_counts_no_seconds(recorded: Path) ->
         assert file.read_text() == sorted_text + "\n"
         assert {"environment", "definition", "rows"} <= set(record)
         assert "seconds" not in record
-        for row in record["rows"]:
-            assert all(float(f"{value:.6g}") == value for value in row["metrics"].values())
+        for row in record.rows:
+            assert all(float(f"{value:.6g}") == value for value in row.metrics.values())
 
 
 def test_a_changed_number_is_one_line_that_names_it(
     changed: Callable[[str, Change], Path], recorded: Path
 ) -> None:
     folder = changed("acdc", lambda record: record["notes"].update(tested=7))
-    expected = next(r for r in Store(recorded).records() if r["definition"]["method"] == "acdc")
-    tested = expected["notes"]["tested"]
+    expected = next(r for r in references(recorded) if r.definition.method == "acdc")
+    tested = expected.notes["tested"]
     (difference,) = check_folder(folder, reference=recorded)[1]
     assert str(difference) == (
         "task tracr-xproportion (zero ablation), method acdc threshold=0.01, "
@@ -118,7 +134,7 @@ def test_another_circuit_and_other_scores_are_seen(recorded: Path, tmp_path: Pat
     old, new = Store(recorded), Store(tmp_path)
     new.prepare()
     for record in old.records():
-        found = old.discovery(record["name"])
+        found = old.discovery(record.name)
         if isinstance(found, Circuit):
             found.mask[-1, 0] ^= True
         else:

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from benchmarks.grid.suite import SuiteError, parse_suite
+from benchmarks.record import Finished
 from benchmarks.report.captions import settings_of_labels
 from benchmarks.report.panels import Panel, load_panels
 from benchmarks.run.execute import execute
 from benchmarks.run.loading import Loader, identify_cells
-from benchmarks.store import Record
 
 SUITE = """
 name = "labelled"
@@ -36,8 +36,7 @@ def test_a_cell_is_the_same_with_a_label_and_its_record_has_it(tmp_path: Path) -
         execute(cell, model, task, tmp_path / "state", every_seconds=60.0)[0]
         for cell in (labelled, bare)
     ]
-    assert records[0]["label"] == "two of them"
-    assert "label" not in records[1]
+    assert [record.label for record in records] == ["two of them", ""]
 
 
 def test_a_label_that_is_no_text_is_an_error() -> None:
@@ -46,7 +45,7 @@ def test_a_label_that_is_no_text_is_an_error() -> None:
 
 
 @pytest.fixture
-def panel(tmp_path: Path, add_cell: Callable[..., Record]) -> Panel:
+def panel(tmp_path: Path, add_cell: Callable[..., Finished]) -> Panel:
     """Two labels, one of which stands for two thresholds, and a cell without one."""
     for threshold, extra, label in ((0.1, 1, "new"), (0.2, 1, "new"), (0.3, 2, "as published")):
         settings = {"threshold": threshold, "extra": extra, "same": 7}

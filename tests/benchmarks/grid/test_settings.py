@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from benchmarks.grid.checking import unknown
+from benchmarks.checking import unknown
 from benchmarks.grid.settings import (
     allowed,
     defaults_of,

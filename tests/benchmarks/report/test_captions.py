@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.record import Finished
 from benchmarks.report.captions import captions
 from benchmarks.report.panels import Panel, load_panels
-from benchmarks.store import Record
 from tests.benchmarks.samples import GRAPH
 
 COMMON = f"{GRAPH.n_edges} edges (tok+pos embeddings, k and v per query head)"
 
 
 @pytest.fixture
-def panels_of(tmp_path: Path, add_cell: Callable[..., Record]) -> Callable[..., list[Panel]]:
+def panels_of(tmp_path: Path, add_cell: Callable[..., Finished]) -> Callable[..., list[Panel]]:
     def build(*cells: tuple[str, int, str, int]) -> list[Panel]:
         for task, n_train, method, seed in cells:
             numbers = {"train": n_train, "validation": 8, "test": 40}

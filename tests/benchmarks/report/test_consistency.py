@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.record import Finished
 from benchmarks.report.captions import captions
 from benchmarks.report.figures.consistency import consistency
 from benchmarks.report.repeats import chance_overlap
 from benchmarks.report.report import report
 from benchmarks.report.results import Results
-from benchmarks.store import Record, Store
+from benchmarks.store import Store
 from edgewise import Circuit
 from tests.benchmarks.samples import GRAPH
 
@@ -20,7 +21,7 @@ FOUND = (["m1->out", "tok->m1"], ["m1->out", "tok->m1"], ["m1->out", "tok->m0", 
 
 
 @pytest.fixture
-def folder(tmp_path: Path, add_cell: Callable[..., Record]) -> Path:
+def folder(tmp_path: Path, add_cell: Callable[..., Finished]) -> Path:
     """Three seeds of one setting, two of another, and rankings, which are no circuits."""
     store = Store(tmp_path / "results")
     for seed, edges in enumerate(FOUND):
@@ -68,7 +69,7 @@ def test_every_circuit_and_every_pair_is_in_the_histograms(folder: Path) -> None
     assert " ".join(figure.texts[0].get_text().split()) == caption
 
 
-def test_two_seeds_are_too_few(tmp_path: Path, add_cell: Callable[..., Record]) -> None:
+def test_two_seeds_are_too_few(tmp_path: Path, add_cell: Callable[..., Finished]) -> None:
     for seed in (0, 1):
         add_cell("acdc", {"threshold": 0.1}, [5], [0.1], kind="circuit", seed=seed)
     _, written = report(tmp_path / "results")

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.record import Finished
 from benchmarks.report.report import report
-from benchmarks.store import Record, Store
+from benchmarks.store import Store
 from edgewise import Circuit, EdgeScores
-from tests.benchmarks.samples import GRAPH
+from tests.benchmarks.samples import GRAPH, edited
 
 FOUND = {
     "float32": ["m1->out", "tok->m1", "tok->m0"],
@@ -20,23 +21,28 @@ FOUND = {
 
 
 def add_both(
-    add_cell: Callable[..., Record], store: Store, method: str, found: dict[str, Any], **given: Any
+    add_cell: Callable[..., Finished],
+    store: Store,
+    method: str,
+    found: dict[str, Any],
+    **given: Any,
 ) -> None:
     """One cell in each dtype, the second with twice the KL divergence of the first."""
     settings = {"threshold": 0.1} if method == "acdc" else {}
     record = add_cell(method, settings, kl=[0.25] * len(given["sizes"]), **given)
     store.write(record, found["float32"])
-    other = {
-        "name": f"{record['name']}-bfloat16",
-        "dtype": "bfloat16",
-        "definition": {**record["definition"], "dtype": "bfloat16", "weights": "another hash"},
-        "rows": [{**row, "metrics": {"kl": 0.5}} for row in record["rows"]],
-    }
-    store.write({**record, **other}, found["bfloat16"], store.prompts(record["name"]))
+
+    def other(fields: dict[str, Any]) -> None:
+        fields |= {"name": f"{record.name}-bfloat16", "dtype": "bfloat16"}
+        fields["definition"] |= {"dtype": "bfloat16", "weights": "another hash"}
+        for row in fields["rows"]:
+            row["metrics"] = {"kl": 0.5}
+
+    store.write(edited(record, other), found["bfloat16"], store.prompts(record.name))
 
 
 @pytest.fixture
-def lines(tmp_path: Path, add_cell: Callable[..., Record]) -> list[dict[str, str]]:
+def lines(tmp_path: Path, add_cell: Callable[..., Finished]) -> list[dict[str, str]]:
     """A circuit and a ranking in two dtypes, and one in bfloat16 alone."""
     folder = tmp_path / "results"
     store = Store(folder)
@@ -78,7 +84,7 @@ def test_of_rankings_every_cut_and_the_whole_order_are_compared(
 
 
 def test_without_a_second_dtype_there_is_no_table(
-    tmp_path: Path, add_cell: Callable[..., Record]
+    tmp_path: Path, add_cell: Callable[..., Finished]
 ) -> None:
     add_cell("eap", {}, [3], [0.5])
     _, written = report(tmp_path / "results")

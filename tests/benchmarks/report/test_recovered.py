@@ -3,18 +3,20 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from benchmarks.record import Finished
 from benchmarks.report.captions import captions
 from benchmarks.report.figures.recovered import recoveries, recovery_figure
 from benchmarks.report.panels import load_panels
 from benchmarks.report.report import report
-from benchmarks.store import Record, Store
+from benchmarks.store import Store
 from edgewise import Circuit, EdgeScores
 from edgewise.evaluate import compare_with_truth
-from tests.benchmarks.samples import GRAPH
+from tests.benchmarks.samples import GRAPH, edited
 
 TRUTH = ["tok->m0", "m0->a1.h0.k", "a1.h0->m1", "m1->out"]
 OTHER = ["tok->m0", "m0->out"]
@@ -24,19 +26,24 @@ FOUND = {0.1: TRUTH[1:], 0.2: TRUTH, 0.3: ["tok->m0"]}
 
 @pytest.fixture
 def folder(
-    tmp_path: Path, add_cell: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, add_cell: Callable[..., Finished], monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """ACDC recovers one of two true circuits with one threshold; EAP gets an edge wrong."""
     store = Store(tmp_path / "results")
     known = {"kind": "circuit", "task": "tracr-one", "true_circuits": [4, 2]}
 
-    def add(method: str, settings: Record, circuit: Circuit, found: Circuit | EdgeScores) -> None:
+    def add(
+        method: str, settings: dict[str, Any], circuit: Circuit, found: Circuit | EdgeScores
+    ) -> None:
         kind = "circuit" if isinstance(found, Circuit) else "scores"
         changes = {**known, "kind": kind}
         record = add_cell(method, settings, [circuit.n_edges], [0.1], **changes)
-        record["definition"]["weights"] = "abc"
-        record["rows"][0]["truth"] = dict(compare_with_truth(circuit, TRUTHS))
-        store.write(record, found)
+
+        def edit(fields: dict[str, Any]) -> None:
+            fields["definition"]["weights"] = "abc"
+            fields["rows"][0]["truth"] = dict(compare_with_truth(circuit, TRUTHS))
+
+        store.write(edited(record, edit), found)
 
     for threshold, edges in FOUND.items():
         circuit = Circuit(GRAPH.mask_of(edges), GRAPH)
@@ -90,9 +97,8 @@ def test_the_drawings_lie_within_the_figure_and_do_not_overlap(folder: Path) -> 
 
 def test_results_of_another_program_are_not_drawn(folder: Path) -> None:
     store = Store(folder)
-    for record in store.records():
-        record["definition"]["weights"] = "of another program"
-        store.write(record)
+    for record in store.finished():
+        store.write(edited(record, lambda f: f["definition"].update(weights="another hash")))
     _, written = report(folder)
     names = {path.name for path in written}
     assert "recovered.md" in names and "recovered-tracr-one.png" not in names

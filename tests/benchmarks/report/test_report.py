@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,22 +12,23 @@ from matplotlib import image
 from scipy import stats
 
 from benchmarks.drawing.style import GREY, method_style
+from benchmarks.record import FAILED, Failure, Finished, Unfinished
 from benchmarks.report.captions import captions
 from benchmarks.report.figures.curves import LINES, POINTS, faithfulness_figure
 from benchmarks.report.intervals import bootstrap_interval
 from benchmarks.report.panels import load_panels
 from benchmarks.report.report import report
 from benchmarks.report.table import latex
-from benchmarks.store import FAILED, SCHEMA, Record, Store
+from benchmarks.store import Store
 from methods import METHODS
-from tests.benchmarks.samples import GRAPH, N_PROMPTS
+from tests.benchmarks.samples import GRAPH, N_PROMPTS, edited
 
 SIZES = (GRAPH.n_edges, 20, 10, 5)
 TABLES, FIGURES = ("faithfulness", "runtime"), ("faithfulness", "agreement")
 
 
 @pytest.fixture
-def folder(tmp_path: Path, add_cell: Callable[..., Record]) -> Path:
+def folder(tmp_path: Path, add_cell: Callable[..., Finished]) -> Path:
     """Every kind of cell; one ranking looks best on the test prompts, the other on validation."""
     for seed in (0, 1):
         add_cell("random", {"draws": 3}, SIZES, [0.0, 2.0, 3.0, 3.5], draws=3, seed=seed)
@@ -124,7 +126,7 @@ def test_the_curve_runs_over_achieved_sparsity_with_the_sparse_end_to_the_right(
 
 
 def test_settings_that_follow_from_others_tell_no_variants_apart(
-    tmp_path: Path, add_cell: Callable[..., Record]
+    tmp_path: Path, add_cell: Callable[..., Finished]
 ) -> None:
     for threshold, steps, warmup, extra in ((0.1, 10, 1, 5), (0.2, 10, 1, 5), (0.1, 30, 3, 5)):
         settings = {"threshold": threshold, "steps": steps, "warmup": warmup, "extra": extra}
@@ -137,7 +139,7 @@ def test_settings_that_follow_from_others_tell_no_variants_apart(
 
 
 def test_runtimes_stand_beside_published_ones_of_as_many_examples(
-    folder: Path, add_cell: Callable[..., Record]
+    folder: Path, add_cell: Callable[..., Finished]
 ) -> None:
     report(folder)
     assert {line["published_seconds"] for line in lines(folder, "runtime")} == {""}
@@ -188,20 +190,20 @@ def test_a_latex_table_escapes_what_latex_would_not_print() -> None:
     assert bare.count("{") == bare.count("}")
 
 
-def test_one_circuit_makes_no_figure(tmp_path: Path, add_cell: Callable[..., Record]) -> None:
+def test_one_circuit_makes_no_figure(tmp_path: Path, add_cell: Callable[..., Finished]) -> None:
     add_cell("acdc", {"threshold": 0.1}, [5], [0.3], kind="circuit")
     _, written = report(tmp_path / "results")
     assert written and not any("figures" in path.parts for path in written)
 
 
 def test_a_metric_besides_the_primary_has_a_figure(
-    tmp_path: Path, add_cell: Callable[..., Record]
+    tmp_path: Path, add_cell: Callable[..., Finished]
 ) -> None:
     difference = {"better": "higher", "unit": "logit difference"}
     record = add_cell("eap", {}, SIZES, [0.0, 0.1, 0.2, 0.3])
-    record["metrics"]["logit_difference"] = difference
+    record = edited(record, lambda f: f["metrics"].update(logit_difference=difference))
     store = Store(tmp_path / "results")
-    prompts = store.prompts(record["name"])
+    prompts = store.prompts(record.name)
     store.write(record, prompts={**prompts, "logit_difference": prompts["kl"] + 1})
     report(tmp_path / "results")
     assert (tmp_path / "results" / "figures" / "task_metric.svg").stat().st_size > 0
@@ -233,8 +235,8 @@ def test_equal_results_give_equal_figures(folder: Path) -> None:
     assert before == {path: path.read_bytes() for path in (folder / "figures").iterdir()}
 
 
-def test_recovery_counts_runs_and_draws(tmp_path: Path, add_cell: Callable[..., Record]) -> None:
-    def truth(missing: int, extra: int) -> Record:
+def test_recovery_counts_runs_and_draws(tmp_path: Path, add_cell: Callable[..., Finished]) -> None:
+    def truth(missing: int, extra: int) -> dict[str, Any]:
         exact = missing == extra == 0
         return {
             "missing": missing,
@@ -253,12 +255,9 @@ def test_recovery_counts_runs_and_draws(tmp_path: Path, add_cell: Callable[..., 
             seed=seed,
             true_circuits=[5, 5],
         )
-        record["rows"][0]["truth"] = truth(*found)
-        store.write(record)
+        store.write(edited(record, lambda f, found=found: f["rows"][0].update(truth=truth(*found))))
     record = add_cell("eap", {}, [10, 5], [0.1, 0.2], task="tracr-reverse", true_circuits=[5, 5])
-    for row in record["rows"]:
-        row["truth"] = truth(2, 2)
-    store.write(record)
+    store.write(edited(record, lambda f: [row.update(truth=truth(2, 2)) for row in f["rows"]]))
     main, _ = report(tmp_path / "results")
     eap, acdc = lines(tmp_path / "results", "recovery")
     assert (acdc["exact"], acdc["runs"]) == ("2", "3")
@@ -268,26 +267,31 @@ def test_recovery_counts_runs_and_draws(tmp_path: Path, add_cell: Callable[..., 
 
 
 def test_cells_without_results_are_listed_with_the_reason(
-    tmp_path: Path, add_cell: Callable[..., Record]
+    tmp_path: Path, add_cell: Callable[..., Finished]
 ) -> None:
     record = add_cell("eap", {}, [5], [0.1])
-    error = {"message": "it broke", "traceback": "..."}
-    failed = {"schema": SCHEMA, "name": "x", "status": FAILED, "error": error}
-    Store(tmp_path / "results").write({**failed, "definition": record["definition"]})
+    failed = Unfinished(
+        name="x",
+        status=FAILED,
+        error=Failure(message="it broke", traceback="..."),
+        definition=record.definition,
+        environment=record.environment,
+    )
+    Store(tmp_path / "results").write(failed)
     main, _ = report(tmp_path / "results")
     assert lines(tmp_path / "results", "without_results")[0]["reason"] == "it broke"
     assert any("it broke" in table for table in main)
 
 
-def test_panels_keep_models_apart(tmp_path: Path, add_cell: Callable[..., Record]) -> None:
-    for weights in ("abc", "def"):
-        record = add_cell("eap", {}, [5], [0.1])
-        record["definition"]["weights"] = weights
-        Store(tmp_path / "results").write({**record, "name": weights}, None, None)
-        (tmp_path / "results/cells" / f"{record['name']}.json").unlink()
-        (tmp_path / "results/cells" / f"{record['name']}.prompts.safetensors").rename(
-            tmp_path / "results/cells" / f"{weights}.prompts.safetensors"
-        )
+def test_panels_keep_models_apart(tmp_path: Path, add_cell: Callable[..., Finished]) -> None:
+    store = Store(tmp_path / "results")
+    first = add_cell("eap", {}, [5], [0.1])
+
+    def other(fields: dict[str, Any]) -> None:
+        fields["name"] = "other"
+        fields["definition"]["weights"] = "another hash"
+
+    store.write(edited(first, other), store.discovery(first.name), store.prompts(first.name))
     panels, _ = load_panels(tmp_path / "results")
     assert len(panels) == 2
 

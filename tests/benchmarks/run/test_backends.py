@@ -16,10 +16,11 @@ from benchmarks.cli import main
 from benchmarks.grid.crossing import Crossing
 from benchmarks.grid.search import Search
 from benchmarks.grid.suite import single_cell
+from benchmarks.record import FAILED, FINISHED, Unfinished
 from benchmarks.run.backends import Backend, Processes, ray_cluster
 from benchmarks.run.items import CellItem
 from benchmarks.run.runner import SKIPPED, Options, Outcome, run
-from benchmarks.store import FAILED, FINISHED, Store
+from benchmarks.store import Store
 
 CELLS = [
     single_cell(method, "tracr-xproportion", model=None, seed=0, given={})
@@ -65,9 +66,9 @@ def test_ray_gives_the_same_results_as_one_process(local_ray: Backend, tmp_path:
     options = Options(torch.device("cpu"))
     assert set(statuses(run(CELLS, tmp_path / "here", options))) == {FINISHED}
     assert set(statuses(run(CELLS, tmp_path / "ray", options, local_ray))) == {FINISHED}
-    here, there = (Store(tmp_path / name).records() for name in ("here", "ray"))
-    assert [record["rows"] for record in there] == [record["rows"] for record in here]
-    assert {record["environment"]["jobs"] for record in there} == {local_ray.jobs}
+    here, there = (Store(tmp_path / name).finished() for name in ("here", "ray"))
+    assert [record.rows for record in there] == [record.rows for record in here]
+    assert {record.environment.jobs for record in there} == {local_ray.jobs}
 
 
 def test_a_cell_whose_worker_died_is_recorded_as_failed_and_run_again(tmp_path: Path) -> None:
@@ -82,8 +83,9 @@ def test_a_cell_whose_worker_died_is_recorded_as_failed_and_run_again(tmp_path: 
     options = Options(torch.device("cpu"))
     outcomes = run(CELLS, tmp_path, options, Losing())
     assert statuses(outcomes) == [FAILED, FINISHED, FINISHED]
-    (lost,) = [r for r in Store(tmp_path).records() if r["status"] == FAILED]
-    assert lost["error"]["message"] == "worker gone" == outcomes[0].message
+    (lost,) = Store(tmp_path).records()
+    assert isinstance(lost, Unfinished)
+    assert lost.error.message == "worker gone" == outcomes[0].message
     assert statuses(run(CELLS, tmp_path, options)) == [SKIPPED, FINISHED, FINISHED]
 
 

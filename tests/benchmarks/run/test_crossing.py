@@ -8,11 +8,12 @@ import torch
 
 from benchmarks.grid.cell import TINY_LLAMA
 from benchmarks.grid.suite import SuiteError, load_suite, parse_suite
+from benchmarks.record import FINISHED
 from benchmarks.report.report import report
 from benchmarks.run.environment import default_device
 from benchmarks.run.loading import Loader
 from benchmarks.run.runner import Options, run
-from benchmarks.store import FINISHED, Store
+from benchmarks.store import Store
 from edgewise import Circuit
 from edgewise.evaluate import evaluate
 from tasks.models.tiny_llama import tiny_llama, tiny_tokenizer
@@ -71,7 +72,7 @@ def test_every_circuit_is_evaluated_on_the_prompts_of_both_tasks(folder: Path) -
     assert len(crossed) == 2, "rankings are no circuits"
     record, prompts = crossed[0]
     masks = []
-    for name in record["cells"]:
+    for name in record.cells:
         found = store.discovery(name)
         assert isinstance(found, Circuit)
         masks.append(found.mask)

@@ -11,8 +11,9 @@ from click.testing import CliRunner, Result
 from benchmarks.cli import main
 from benchmarks.grid.cell import Bench, ModelOptions
 from benchmarks.grid.suite import parse_suite, single_cell
+from benchmarks.record import Finished
 from benchmarks.run.loading import Loader
-from benchmarks.store import Record, Store
+from benchmarks.store import Store
 from edgewise.task import Sizes
 from tests.models import gpt2
 from tests.tasks.own_prompts import ENTRIES, entry, word_tokenizer, write_lines
@@ -47,8 +48,8 @@ def discover(task: str = TASK) -> Result:
     return CliRunner().invoke(main, command)
 
 
-def records() -> list[Record]:
-    return Store(Path("here")).records()
+def records() -> list[Finished]:
+    return Store(Path("here")).finished()
 
 
 def own_bench() -> Bench:
@@ -59,10 +60,10 @@ def test_a_file_is_discovered_on_and_reported_under_its_short_name() -> None:
     result = discover()
     assert result.exit_code == 0, result.output
     (record,) = records()
-    assert record["name"].startswith("custom-mine-eap-")
-    assert record["definition"]["task"] == "custom:mine"
-    assert record["n_prompts"] == {"train": 8, "validation": 4, "test": 4}
-    assert f"here/cells/{record['name']}.safetensors" in result.stdout
+    assert record.name.startswith("custom-mine-eap-")
+    assert record.definition.task == "custom:mine"
+    assert record.n_prompts.as_json() == {"train": 8, "validation": 4, "test": 4}
+    assert f"here/cells/{record.name}.safetensors" in result.stdout
     report = CliRunner().invoke(main, ["report", "here"])
     assert report.exit_code == 0, report.output
     assert "custom:mine" in Path("here/tables/runtime.md").read_text()
@@ -76,7 +77,7 @@ def test_a_cell_is_known_by_what_is_in_the_file_and_not_by_where_it_is() -> None
     write_lines(Path("mine.jsonl"), [*ENTRIES, entry("Tom", "Ben", "Sue")])
     assert discover("custom:mine.jsonl").exit_code == 0
     assert len(records()) == 2
-    assert {record["definition"]["task"] for record in records()} == {"custom:mine"}
+    assert {record.definition.task for record in records()} == {"custom:mine"}
 
 
 def test_a_task_of_the_suite_has_no_hash_of_a_file() -> None:

@@ -16,9 +16,10 @@ import torch
 
 from benchmarks.grid.cell import Cell
 from benchmarks.grid.suite import load_suite, single_cell
+from benchmarks.record import FAILED, FINISHED, UNSUPPORTED, Truth, Unfinished
 from benchmarks.run.environment import default_device
 from benchmarks.run.runner import SKIPPED, Options, run
-from benchmarks.store import FAILED, FINISHED, UNSUPPORTED, Record, Store
+from benchmarks.store import Store
 from edgewise import Circuit, EdgeScores, MaskedTransformer, Method
 from edgewise.discovery import Unsupported
 from edgewise.evaluate import compare_with_truth, evaluate
@@ -68,12 +69,16 @@ def cell(method: str, **settings: Any) -> Cell:
     return single_cell(method, "tracr-xproportion", model=None, seed=0, given=settings)
 
 
-def steady(folder: Path) -> dict[str, Record]:
+def steady(folder: Path) -> dict[str, dict[str, Any]]:
     """All records without what differs from run to run."""
     return {
-        record["name"]: {key: value for key, value in record.items() if key not in VARYING}
-        for record in Store(folder).records()
+        record.name: {key: value for key, value in record.as_json().items() if key not in VARYING}
+        for record in Store(folder).finished()
     }
+
+
+def unfinished(folder: Path) -> list[Unfinished]:
+    return [record for record in Store(folder).records() if isinstance(record, Unfinished)]
 
 
 def matched(folder: Path) -> dict[str, Any]:
@@ -92,61 +97,58 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_a_cells_record_holds_what_it_was_and_what_it_cost(undisturbed: tuple[Path, Path]) -> None:
     _, folder = undisturbed
-    records = Store(folder).records()
+    records = Store(folder).finished()
     assert len(records) == 5
     for record in records:
-        assert record["status"] == FINISHED
-        assert record["seconds"] > 0 and record["peak_bytes"] > 0
-        assert record["n_edges"] == 32 and record["ablation"] == "zero"
-        assert record["n_prompts"] == {"train": 256, "validation": 256, "test": 256}
-        assert record["environment"]["packages"]["torch"] == torch.__version__
-        assert record["definition"]["weights"]
-        assert (record["forward_equivalents"] > 0) == (record["definition"]["method"] != "random")
-        assert {"edges", "sparsity", "live_sparsity", "metrics", "truth"} <= set(record["rows"][0])
+        assert record.seconds > 0 and record.peak_bytes > 0
+        assert record.n_edges == 32 and record.ablation == "zero"
+        assert record.n_prompts.as_json() == {"train": 256, "validation": 256, "test": 256}
+        assert record.environment.packages["torch"] == torch.__version__
+        assert record.definition.weights
+        assert (record.forward_equivalents > 0) == (record.definition.method != "random")
+        assert record.rows[0].truth is not None
 
 
 def test_rankings_are_cut_at_the_grid_and_at_the_true_circuits_size(
     undisturbed: tuple[Path, Path],
 ) -> None:
     _, folder = undisturbed
-    for record in Store(folder).records():
-        if record["kind"] == "scores":
-            draws = record["definition"]["settings"].get("draws", 1)
-            assert [row["edges"] for row in record["rows"]] == draws * [32, 16, 6, 5, 3]
-            assert all(("validation" in row) == (draws == 1) for row in record["rows"])
+    for record in Store(folder).finished():
+        if record.kind == "scores":
+            draws = record.definition.settings.get("draws", 1)
+            assert [row.edges for row in record.rows] == draws * [32, 16, 6, 5, 3]
+            assert all(bool(row.validation) == (draws == 1) for row in record.rows)
 
 
 def test_rows_say_what_the_stored_circuits_give(undisturbed: tuple[Path, Path]) -> None:
     _, folder = undisturbed
     store, model = Store(folder), _PROGRAM.load_model()
     task = _PROGRAM.build(model, seed=0)
-    for record in store.records():
-        found = store.discovery(record["name"])
+    for record in store.finished():
+        found = store.discovery(record.name)
         position = 2
-        row = record["rows"][0 if isinstance(found, Circuit) else position]
-        circuit = found if isinstance(found, Circuit) else found[0].circuit(row["edges"])
+        row = record.rows[0 if isinstance(found, Circuit) else position]
+        circuit = found if isinstance(found, Circuit) else found[0].circuit(row.edges)
         values = evaluate(model, task.test, [circuit], metrics=task.metrics, ablation=task.ablation)
-        stored = store.prompts(record["name"])
+        stored = store.prompts(record.name)
         for metric, expected in values.items():
-            index = record["rows"].index(row)
+            index = record.rows.index(row)
             torch.testing.assert_close(stored[metric][index], expected[0])
-            assert row["metrics"][metric] == pytest.approx(float(expected.mean()), abs=1e-6)
-        assert row["truth"] == dict(compare_with_truth(circuit, task.true_circuits["zero"]))
-        assert circuit.meta["definition"] == record["definition"]
+            assert row.metrics[metric] == pytest.approx(float(expected.mean()), abs=1e-6)
+        assert row.truth == Truth(**compare_with_truth(circuit, task.true_circuits["zero"]))
+        assert circuit.meta["definition"] == record.definition.as_json()
 
 
 def test_every_ranking_is_matched_with_every_circuit(undisturbed: tuple[Path, Path]) -> None:
     _, folder = undisturbed
     store = Store(folder)
-    records = store.records()
-    found = {
-        row["edges"] for record in records if record["kind"] == "circuit" for row in record["rows"]
-    }
+    records = store.finished()
+    found = {row.edges for record in records if record.kind == "circuit" for row in record.rows}
     for record in records:
-        if record["kind"] == "scores":
-            draws = record["definition"]["settings"].get("draws", 1)
-            rows, prompts = store.matched_rows(record["name"])
-            sizes = [row["edges"] for row in (*record["rows"], *rows)]
+        if record.kind == "scores":
+            draws = record.definition.settings.get("draws", 1)
+            rows, prompts = store.matched_rows(record.name)
+            sizes = [row.edges for row in (*record.rows, *rows)]
             assert all(sizes.count(size) == draws for size in found)
             assert all(values.shape == (len(rows), 256) for values in prompts.values())
 
@@ -167,14 +169,14 @@ def test_later_circuits_are_matched_without_running_the_rankings_again(
 ) -> None:
     monkeypatch.setitem(METHODS, "fixed", Fixed)
     run_small([cell("eap")], tmp_path)
-    (ranking,) = Store(tmp_path).records()
+    (ranking,) = Store(tmp_path).finished()
     assert matched(tmp_path) == {}
     for edges in (32, 7, 9):
         run_small([cell("fixed", edges=edges)], tmp_path)
     assert ranking in Store(tmp_path).records()
-    rows, prompts = Store(tmp_path).matched_rows(ranking["name"])
-    assert [row["edges"] for row in rows] == [7, 9]
-    scores = Store(tmp_path).discovery(ranking["name"])
+    rows, prompts = Store(tmp_path).matched_rows(ranking.name)
+    assert [row.edges for row in rows] == [7, 9]
+    scores = Store(tmp_path).discovery(ranking.name)
     assert isinstance(scores, list)
     model = _PROGRAM.load_model()
     task = _PROGRAM.build(model, seed=0)
@@ -195,14 +197,14 @@ def test_a_training_is_cut_again_and_not_run_again(
     run_small([cut("threshold", threshold=1.0)], tmp_path / "cut")
     monkeypatch.delattr(edge_pruning.Training, "step")
     run_small([cut("ranking"), cut("sparsity")], tmp_path / "cut")
-    records = Store(tmp_path / "cut").records()
-    ranking, largest, above = sorted(records, key=lambda one: one["definition"]["settings"]["cut"])
-    assert [ranking["trained_in"], largest["trained_in"]] == [above["name"]] * 2
-    assert {record["seconds"] for record in records} == {above["seconds"]}
-    assert largest["rows"][0]["edges"] != above["rows"][0]["edges"]
+    records = Store(tmp_path / "cut").finished()
+    ranking, largest, above = sorted(records, key=lambda one: one.definition.settings["cut"])
+    assert [ranking.trained_in, largest.trained_in] == [above.name] * 2
+    assert {record.seconds for record in records} == {above.seconds}
+    assert largest.rows[0].edges != above.rows[0].edges
     (trained,) = steady(tmp_path / "trained").values()
-    cut_again = steady(tmp_path / "cut")[ranking["name"]]
-    assert cut_again == {**trained, "trained_in": above["name"]}
+    cut_again = steady(tmp_path / "cut")[ranking.name]
+    assert cut_again == {**trained, "trained_in": above.name}
     assert FAILED in run_small([cut("ranking", steps=61)], tmp_path / "cut").values()
 
 
@@ -213,12 +215,12 @@ def test_a_failing_cell_is_recorded_stops_no_other_and_is_run_again(
     failing, working = cell("failing"), cell("eap")
     statuses = run_small([failing, working], tmp_path)
     assert sorted(statuses.values()) == sorted([FAILED, FINISHED, FINISHED])
-    failed = next(r for r in Store(tmp_path).records() if r["status"] == FAILED)
-    assert failed["error"]["message"] == "it broke in two lines"
-    assert "RuntimeError" in failed["error"]["traceback"]
+    (failed,) = unfinished(tmp_path)
+    assert failed.error.message == "it broke in two lines"
+    assert "RuntimeError" in failed.error.traceback
     monkeypatch.setattr(Failing, "discover", lambda *_, **k: METHODS["eap"]().discover(*_[1:], **k))
     statuses = run_small([failing, working], tmp_path)
-    assert statuses[failed["name"]] == FINISHED and SKIPPED in statuses.values()
+    assert statuses[failed.name] == FINISHED and SKIPPED in statuses.values()
 
 
 def test_a_dtype_that_the_device_lacks_ends_a_run_before_any_cell(tmp_path: Path) -> None:
@@ -235,8 +237,8 @@ def test_what_a_method_does_not_support_is_recorded_and_not_tried_again(
     monkeypatch.setitem(METHODS, "unable", Unable)
     assert UNSUPPORTED in run_small([cell("unable")], tmp_path).values()
     assert SKIPPED in run_small([cell("unable")], tmp_path).values()
-    (record,) = Store(tmp_path).records()
-    assert record["error"]["message"] == "no gradients here"
+    (record,) = unfinished(tmp_path)
+    assert record.error.message == "no gradients here"
 
 
 def test_a_task_that_cannot_be_built_fails_its_own_cells(
@@ -258,7 +260,7 @@ def test_a_task_that_cannot_be_built_fails_its_own_cells(
         for task in ("unbuildable", "tracr-xproportion")
     ]
     assert list(run_small(cells, tmp_path).values()) == [FAILED, FINISHED, FINISHED, FINISHED]
-    messages = [r["error"]["message"] for r in Store(tmp_path).records() if r["status"] == FAILED]
+    messages = [record.error.message for record in unfinished(tmp_path)]
     assert messages == ["too few words"]
 
 

@@ -11,15 +11,16 @@ import torch
 
 from benchmarks.grid.search import Search, Trial
 from benchmarks.grid.suite import Suite, SuiteError, parse_suite
+from benchmarks.record import FAILED, FINISHED, Finished, SearchDefinition, SearchGoal, SearchRecord
 from benchmarks.report.published import published
 from benchmarks.report.report import report
 from benchmarks.run.environment import default_device
 from benchmarks.run.runner import Options, run
-from benchmarks.store import FAILED, FINISHED, SCHEMA, Record, Store
+from benchmarks.store import Store
 from edgewise import Circuit, EdgeScores, MaskedTransformer, Method
 from edgewise.task import Sizes
 from methods import METHODS
-from tests.benchmarks.samples import GRAPH
+from tests.benchmarks.samples import GRAPH, edited
 
 GOAL = """[search]
 sparsity = 0.5
@@ -77,7 +78,7 @@ def values(search: Search, sparsity_of: Callable[[float], float]) -> list[float]
     """The settings that a search tries."""
     trials: list[Trial] = []
     while (value := search.next_value(trials)) is not None:
-        trials.append(Trial(value, sparsity_of(value), str(value)))
+        trials.append(Trial(value=value, sparsity=sparsity_of(value), cell=str(value)))
     return [trial.value for trial in trials]
 
 
@@ -109,12 +110,12 @@ def test_the_nearest_trial_is_kept_with_all_that_were_tried(tmp_path: Path) -> N
     assert set(run_suite(tmp_path).values()) == {FINISHED}
     store = Store(tmp_path)
     (found,) = store.search_records()
-    assert found["within_tolerance"]
-    assert [trial["value"] for trial in found["trials"]] == Power.discovered
-    record = store.record(found["found"])
-    assert record is not None and record["rows"][0]["sparsity"] == 0.5
-    assert found["definition"]["search"]["interval"] == [0.01, 100.0]
-    assert "rate" not in found["definition"]["settings"]
+    assert found.within_tolerance
+    assert [trial.value for trial in found.trials] == Power.discovered
+    record = store.record(found.found)
+    assert isinstance(record, Finished) and record.rows[0].sparsity == 0.5
+    assert found.definition.search.interval == [0.01, 100.0]
+    assert "rate" not in found.definition.settings
 
 
 def test_a_killed_search_goes_on_without_repeating_a_trial(
@@ -195,7 +196,7 @@ def test_a_list_of_sizes_is_an_axis_and_a_method_can_have_its_own() -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, add_cell: Callable[..., Record]) -> Path:
+def folder(tmp_path: Path, add_cell: Callable[..., Finished]) -> Path:
     """Two numbers of examples; at 400 the search found nothing within its tolerance."""
     store = Store(tmp_path / "results")
     for train, kl in ((400, 0.8), (200, 0.9)):
@@ -210,28 +211,37 @@ def folder(tmp_path: Path, add_cell: Callable[..., Record]) -> Path:
         for threshold, size in ((0.1, 5), (0.05, 10 if train == 200 else 12)):
             settings = {"threshold": threshold}
             record = add_cell("acdc", settings, [size], [kl], kind="circuit", **numbers)
-            trials.append(
-                Trial(threshold, 1 - size / GRAPH.n_edges, _move(record, store, train))._asdict()
-            )
-        goal = {"sparsity": 1 - 10 / GRAPH.n_edges, "tolerance": 0.001, "setting": "threshold"}
+            name = _move(record, store, train)
+            trials.append(Trial(value=threshold, sparsity=1 - size / GRAPH.n_edges, cell=name))
+            definition = record.definition.as_json()
+        goal = SearchGoal(
+            setting="threshold",
+            interval=[0.01, 1.0],
+            sparsity=1 - 10 / GRAPH.n_edges,
+            tolerance=0.001,
+            trials=2,
+        )
         store.write_search(
-            {
-                "schema": SCHEMA,
-                "name": f"ioi-acdc-{train}",
-                "definition": {"search": goal},
-                "trials": trials,
-                "found": trials[-1]["cell"],
-                "within_tolerance": train == 200,
-            }
+            SearchRecord(
+                name=f"ioi-acdc-{train}",
+                definition=SearchDefinition.model_validate({**definition, "search": goal}),
+                trials=trials,
+                found=trials[-1].cell,
+                within_tolerance=train == 200,
+            )
         )
     return tmp_path / "results"
 
 
-def _move(record: Record, store: Store, train: int) -> str:
+def _move(record: Finished, store: Store, train: int) -> str:
     """The made-up cell under a name with its number of examples."""
-    old, new = record["name"], f"{record['name']}-{train}"
-    record["name"], record["definition"]["sizes"] = new, {"train": train}
-    store.write(record, store.discovery(old), store.prompts(old))
+    old, new = record.name, f"{record.name}-{train}"
+
+    def edit(fields: dict[str, Any]) -> None:
+        fields["name"] = new
+        fields["definition"]["sizes"]["train"] = train
+
+    store.write(edited(record, edit), store.discovery(old), store.prompts(old))
     for path in store.cells.glob(f"{old}.*"):
         path.unlink()
     return new

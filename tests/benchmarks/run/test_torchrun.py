@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from benchmarks.grid.suite import load_suite
+from benchmarks.record import FAILED
 from benchmarks.run.runner import Options, run
-from benchmarks.store import FAILED, FINISHED, Store
+from benchmarks.store import Store
 from tests.benchmarks.samples import SMALL_SUITE
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -26,17 +27,17 @@ def test_a_run_under_torchrun_gives_what_one_process_gives(tmp_path: Path) -> No
     done = torchrun(*command, *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("5 cells in") == 1
-    one, two = (Store(tmp_path / name).records() for name in ("one", "two"))
+    one, two = (Store(tmp_path / name).finished() for name in ("one", "two"))
     assert len(two) == 5
     for alone, shared in zip(one, two, strict=True):
-        assert shared["status"] == FINISHED and shared["environment"]["processes"] == 2
-        assert [row["edges"] for row in shared["rows"]] == [row["edges"] for row in alone["rows"]]
-        for row, expected in zip(shared["rows"], alone["rows"], strict=True):
-            assert row["metrics"] == pytest.approx(expected["metrics"], rel=1e-5, abs=1e-7)
+        assert shared.environment.processes == 2
+        assert [row.edges for row in shared.rows] == [row.edges for row in alone.rows]
+        for row, expected in zip(shared.rows, alone.rows, strict=True):
+            assert row.metrics == pytest.approx(expected.metrics, rel=1e-5, abs=1e-7)
         # The ranks' shares add up; Edge Pruning's full and corrupted runs are made on each.
-        kept = alone["definition"]["method"] == "edge-pruning"
-        most = (1.1 if kept else 1.0) * alone["flops"]
-        assert alone["flops"] <= shared["flops"] <= most
+        kept = alone.definition.method == "edge-pruning"
+        most = (1.1 if kept else 1.0) * alone.flops
+        assert alone.flops <= shared.flops <= most
     assert (tmp_path / "one" / "matched").exists()
     names = [{path.name for path in (tmp_path / n / "matched").iterdir()} for n in ("one", "two")]
     assert names[0] == names[1] and not list((tmp_path / "two" / "checkpoints").iterdir())
@@ -47,7 +48,7 @@ def test_a_rank_that_fails_ends_all(tmp_path: Path) -> None:
     command = ["-m", "tests.benchmarks.run.failing_rank", *DISCOVER, "--method", "failing"]
     done = torchrun(*command, "--out", str(tmp_path))
     assert done.returncode != 0 and "the second rank broke" in done.stderr
-    assert all(record["status"] == FAILED for record in Store(tmp_path).records())
+    assert all(record.status == FAILED for record in Store(tmp_path).records())
 
 
 def torchrun(*arguments: str) -> "subprocess.CompletedProcess[str]":

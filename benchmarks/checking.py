@@ -1,4 +1,4 @@
-"""What suites and settings are checked with: strict types, axes, and problems in lines to read."""
+"""What suites, settings and records are checked with: strict types and readable problems."""
 
 import difflib
 import json
@@ -51,7 +51,7 @@ Axis = Annotated[list[T], BeforeValidator(_as_axis)]
 """One value or a list of them, but no empty list; a list once it is checked."""
 
 
-def problems(error: ValidationError, given: Any, known: Known) -> list[str]:
+def problems(error: ValidationError, given: Any, known: Known | None = None) -> list[str]:
     """All that is wrong with what was given, a line each: the path of the key, then what is wrong.
 
     Positions in lists are counted from 0.
@@ -63,12 +63,14 @@ def problems(error: ValidationError, given: Any, known: Known) -> list[str]:
     ]
 
 
-def _lines(details: ErrorDetails, place: list[str], known: Known) -> list[str]:
+def _lines(details: ErrorDetails, place: list[str], known: Known | None) -> list[str]:
     path = ".".join(place)
     match details["type"]:
         case "missing":
             return [f"{'.'.join([*place, str(details['loc'][-1])])} is missing; it is required"]
         case "extra_forbidden":
+            if known is None:
+                return [f"{path} is not known"]
             kind, names = known(details["loc"])
             return [f"{path}: {unknown(kind, str(details['loc'][-1]), names)}"]
         case "value_error":

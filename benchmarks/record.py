@@ -1,0 +1,241 @@
+"""What a run leaves behind, as typed data: unknown keys and impossible values are refused.
+
+The files hold just the fields that were set (`docs/records.md` explains each); the version of the
+format stands beside them and is the store's.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from benchmarks.checking import STRICT
+from edgewise.graph import Ablation
+
+FINISHED: Literal["finished"] = "finished"
+UNSUPPORTED: Literal["unsupported"] = "unsupported"
+FAILED: Literal["failed"] = "failed"
+
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Cost = Annotated[float, Field(ge=0)]
+
+_OF_METHOD = ("method", "method_version", "settings", "sparsities")
+
+
+class _Data(BaseModel):
+    model_config = STRICT
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields that were set, as plain JSON values."""
+        return self.model_dump(exclude_unset=True)
+
+
+class Truth(_Data):
+    """A circuit against the nearest true circuit."""
+
+    precision: Share
+    recall: Share
+    missing: Count
+    extra: Count
+    exact: bool
+
+
+class RowRecord(_Data):
+    """One circuit: its size and its metrics, each a mean over the test prompts."""
+
+    edges: Count
+    sparsity: Share
+    live_sparsity: Share
+    metrics: Mapping[str, float]
+    validation: Mapping[str, float] = {}
+    draw: Count | None = None
+    truth: Truth | None = None
+
+
+class Sizes(_Data):
+    """Numbers of prompts asked for; None is the task's default."""
+
+    train: Count | None
+    validation: Count | None
+    test: Count | None
+
+
+class GraphOptions(_Data):
+    """The convention of a graph."""
+
+    embeddings: Literal["separate", "joint"]
+    kv_heads: Literal["query", "key-value"]
+
+
+class Definition(_Data):
+    """What defines a cell; the hash in its name is that of `as_json`."""
+
+    method: str
+    method_version: int
+    settings: Mapping[str, Any]
+    sparsities: list[Share]
+    task: str
+    task_version: int
+    seed: int
+    sizes: Sizes
+    model: GraphOptions | None
+    weights: str
+    ablation: Ablation | None
+    dtype: str
+    data: str | None = None
+
+    def bench(self) -> dict[str, Any]:
+        """What defines the task, the prompts and the model."""
+        return {name: value for name, value in self.as_json().items() if name not in _OF_METHOD}
+
+
+class Environment(_Data):
+    """Where a cell was run."""
+
+    device: str
+    device_name: str
+    processes: int = 1
+    jobs: int = 1
+    platform: str
+    python: str
+    packages: Mapping[str, str]
+    commit: str | None
+
+
+class PromptCounts(_Data):
+    """How many prompts there were."""
+
+    train: Count
+    validation: Count
+    test: Count
+
+
+class MetricRecord(_Data):
+    """Which values of a metric are better, and its unit."""
+
+    better: Literal["lower", "higher"]
+    unit: str
+
+
+class _Cell(_Data):
+    name: str
+    definition: Definition
+    environment: Environment
+
+
+class Result(_Cell):
+    """What a cell found, without the cost."""
+
+    status: Literal["finished"]
+    kind: Literal["circuit", "scores"]
+    model: str
+    dtype: str
+    graph: str
+    n_edges: Count
+    ablation: Ablation
+    n_prompts: PromptCounts
+    metrics: Mapping[str, MetricRecord]
+    primary_metric: str
+    true_circuits: list[Count]
+    rows: list[RowRecord]
+    notes: Mapping[str, Any]
+
+
+class Finished(Result):
+    """A finished cell."""
+
+    label: str = ""
+    seconds: Cost
+    flops: Count
+    forward_equivalents: Cost
+    peak_bytes: Count
+    peak_memory_source: str
+    trained_in: str | None = None
+
+
+class Failure(_Data):
+    """The error in which a cell ended."""
+
+    message: str
+    traceback: str
+
+
+class Unfinished(_Cell):
+    """A cell that failed, or whose method does not support the task."""
+
+    status: Literal["unsupported", "failed"]
+    error: Failure
+
+
+CellRecord = Annotated[Finished | Unfinished, Field(discriminator="status")]
+
+
+class MatchedRecord(_Data):
+    """A ranking's rows at the numbers of edges of other methods' circuits."""
+
+    name: str
+    rows: list[RowRecord]
+
+
+class SearchGoal(_Data):
+    """What a search is for, and within which interval of a setting."""
+
+    setting: str
+    interval: list[float]
+    sparsity: Share
+    tolerance: float
+    trials: Count
+
+
+class SearchDefinition(Definition):
+    """What defines a search: its cells' definition, but for the setting, and its goal."""
+
+    search: SearchGoal
+
+
+class Trial(_Data):
+    """A setting that was tried, the sparsity of what it found, and the cell's name."""
+
+    value: float
+    sparsity: Share
+    cell: str
+
+
+class SearchRecord(_Data):
+    """A finished search."""
+
+    name: str
+    definition: SearchDefinition
+    trials: list[Trial]
+    found: str
+    within_tolerance: bool
+
+
+class CrossedRow(RowRecord):
+    """A circuit on the prompts of one of two tasks."""
+
+    circuit: str
+    prompts: str
+
+
+class CrossedRecord(_Data):
+    """Circuits of two tasks, evaluated on the prompts of both."""
+
+    name: str
+    cells: list[str]
+    rows: list[CrossedRow]
+
+
+class Tolerance(_Data):
+    """A value that repeats gave, and how far from it a run may be."""
+
+    expected: float
+    tolerance: float
+    repeats: Mapping[str, float]
+
+
+class Reference(Result):
+    """A reference cell: `anew` is what is compared of a circuit found anew within a tolerance."""
+
+    anew: Mapping[str, Tolerance] = {}
