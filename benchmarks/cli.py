@@ -1,4 +1,4 @@
-"""The command line, `edgewise`: run, discover, report, draw, check, list.
+"""The command line, `edgewise`: run, discover, report, draw, check, migrate, list.
 
 The user's mistakes are one line on stderr and exit code 2; a run with a failed cell ends with 1, a
 check that finds a difference too.
@@ -283,6 +283,16 @@ def check(folder: Path | None, only: str | None, record: bool) -> None:
     click.echo(f"Compared {n_cells} reference cells; differences: {len(differences)}")
     if differences:
         raise SystemExit(1)
+
+
+@main.command(epilog=_EXAMPLE + "edgewise migrate runs/quick")
+@click.argument("folder", type=Path, metavar="DIR")
+@_verb
+def migrate(folder: Path) -> None:
+    """Bring results of an earlier version in DIR up to date, without running anything again."""
+    from benchmarks.run.migration import migrate
+
+    click.echo(f"{folder}: {migrate(folder)} cells brought up to date")
 
 
 @main.command(name="list", epilog=_EXAMPLE + "edgewise list")

@@ -7,7 +7,7 @@ format stands beside them and is the store's.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from benchmarks.checking import STRICT
 from edgewise.graph import Ablation
@@ -81,6 +81,8 @@ class Definition(_Data):
     sizes: Sizes
     model: GraphOptions | None
     weights: str
+    architecture: Mapping[str, Any]
+    tokenizer: str | None
     ablation: Ablation | None
     dtype: str
     data: str | None = None
@@ -118,6 +120,10 @@ class MetricRecord(_Data):
     unit: str
 
 
+Checksums = Mapping[str, str]
+"""What follows the name in a file's own -> the SHA-256 of the file."""
+
+
 class _Cell(_Data):
     name: str
     definition: Definition
@@ -140,6 +146,7 @@ class Result(_Cell):
     true_circuits: list[Count]
     rows: list[RowRecord]
     notes: Mapping[str, Any]
+    files: Checksums = {}
 
 
 class Finished(Result):
@@ -171,11 +178,28 @@ class Unfinished(_Cell):
 CellRecord = Annotated[Finished | Unfinished, Field(discriminator="status")]
 
 
+class Origin(BaseModel):
+    """What a circuit's file needs of the record beside it."""
+
+    model_config = ConfigDict(STRICT, extra="ignore")
+
+    ablation: Ablation
+    files: Checksums = {}
+
+
+class Damaged(_Data):
+    """A record that cannot be used, or whose files are not those that were written."""
+
+    name: str
+    problem: str
+
+
 class MatchedRecord(_Data):
     """A ranking's rows at the numbers of edges of other methods' circuits."""
 
     name: str
     rows: list[RowRecord]
+    files: Checksums = {}
 
 
 class SearchGoal(_Data):
@@ -225,6 +249,7 @@ class CrossedRecord(_Data):
     name: str
     cells: list[str]
     rows: list[CrossedRow]
+    files: Checksums = {}
 
 
 class Tolerance(_Data):

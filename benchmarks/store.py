@@ -8,30 +8,39 @@
     DIR/crossed/NAME.json, .prompts...     circuits of two tasks on the prompts of both
     DIR/checkpoints/NAME.safetensors       an unfinished discovery
 
-A cell is finished when its JSON is there, which is written last. NAME ends in a hash of what
-defines the cell.
+A cell is finished when its JSON is there, which is written last and holds the checksums of the
+files beside it. NAME ends in a hash of what defines the cell.
 """
 
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from benchmarks.checking import problems
+from benchmarks.files import (
+    FOUND,
+    PROMPTS,
+    checksum,
+    read_checked,
+    records_in,
+    remove_leftovers,
+    write_atomically,
+    write_record,
+    write_tensors,
+)
 from benchmarks.record import (
     FAILED,
     CellRecord,
     CrossedRecord,
+    Damaged,
     Finished,
     MatchedRecord,
     Result,
@@ -41,15 +50,14 @@ from benchmarks.record import (
 )
 from edgewise import Circuit, EdgeScores
 
-SCHEMA = 1
-"""The version of the files' format."""
-_MOST_PROBLEMS = 5
-"""How many problems of a file an error names."""
-
-_CELL: TypeAdapter[Finished | Unfinished] = TypeAdapter(CellRecord)
 T = TypeVar("T")
 
 Discovery = Circuit | EdgeScores | Sequence[EdgeScores]
+
+_CELL: TypeAdapter[Finished | Unfinished] = TypeAdapter(CellRecord)
+_MATCHED = TypeAdapter(MatchedRecord)
+_SEARCH = TypeAdapter(SearchRecord)
+_CROSSED = TypeAdapter(CrossedRecord)
 
 
 class Store:
@@ -75,62 +83,71 @@ class Store:
                 folder.mkdir(parents=True, exist_ok=True)
                 write_atomically(folder / "probe", lambda path: path.write_text(""))
                 (folder / "probe").unlink()
-                _remove_leftovers(folder)
+                remove_leftovers(folder)
         except OSError as error:
             raise ValueError(f"cannot write to {self.folder}: {error.strerror}") from None
         for record in self.records():
-            if not _has_failed(record):
+            if _is_done(record):
                 self.checkpoint(record.name).unlink(missing_ok=True)
 
     def checkpoint(self, name: str) -> Path:
         return self.checkpoints / f"{name}.safetensors"
 
-    def records(self) -> list[Finished | Unfinished]:
-        """Every cell's record, by name.
+    def records(self) -> list[Finished | Unfinished | Damaged]:
+        """Every cell's record, by name; its files are compared with their checksums.
 
-        Raises ValueError, with every problem, for a file that is no record, and for one of a newer
-        version.
+        Raises ValueError for one of an earlier or a newer version.
         """
-        return [read_record(path, _CELL) for path in sorted(self.cells.glob("*.json"))]
+        return [read_checked(path, _CELL) for path in records_in(self.cells)]
 
-    def record(self, name: str) -> Finished | Unfinished | None:
+    def record(self, name: str) -> Finished | Unfinished | Damaged | None:
         path = self.cells / f"{name}.json"
-        return read_record(path, _CELL) if path.exists() else None
+        return read_checked(path, _CELL) if path.exists() else None
 
     def finished(self) -> list[Finished]:
         """The records of the cells with a result."""
         return [record for record in self.records() if isinstance(record, Finished)]
 
+    def damaged(self) -> list[Damaged]:
+        """What cannot be used, of cells, matched rows, searches and cross-evaluations."""
+        kinds: list[tuple[Path, TypeAdapter[Any]]] = [
+            (self.cells, _CELL),
+            (self.matched, _MATCHED),
+            (self.searches, _SEARCH),
+            (self.crossed, _CROSSED),
+        ]
+        read = [read_checked(path, kind) for folder, kind in kinds for path in records_in(folder)]
+        return [record for record in read if isinstance(record, Damaged)]
+
     def write_search(self, record: SearchRecord) -> None:
-        _write_json(self.searches / f"{record.name}.json", record)
+        write_record(self.searches / f"{record.name}.json", record)
 
     def search_records(self) -> list[SearchRecord]:
         """Every finished search, by name."""
-        adapter = TypeAdapter(SearchRecord)
-        return [read_record(path, adapter) for path in sorted(self.searches.glob("*.json"))]
+        return _undamaged(self.searches, _SEARCH)
 
     def has_crossed(self, name: str) -> bool:
-        return (self.crossed / f"{name}.json").exists()
+        path = self.crossed / f"{name}.json"
+        return path.exists() and _is_done(read_checked(path, _CROSSED))
 
     def write_crossed(
         self, record: CrossedRecord, prompts: Mapping[str, Float[Tensor, "circuit prompt"]]
     ) -> None:
-        _write_tensors(self.crossed / f"{record.name}.prompts.safetensors", prompts)
-        _write_json(self.crossed / f"{record.name}.json", record)
+        files = write_tensors(self.crossed, record.name, prompts)
+        record = record.model_copy(update={"files": files})
+        write_record(self.crossed / f"{record.name}.json", record)
 
     def crossed_records(self) -> list[tuple[CrossedRecord, dict[str, Tensor]]]:
         """Every cross-evaluation, with its metrics per prompt."""
-        adapter = TypeAdapter(CrossedRecord)
-        records = [read_record(path, adapter) for path in sorted(self.crossed.glob("*.json"))]
         return [
-            (record, load_file(self.crossed / f"{record.name}.prompts.safetensors"))
-            for record in records
+            (record, load_file(self.crossed / f"{record.name}.{PROMPTS}"))
+            for record in _undamaged(self.crossed, _CROSSED)
         ]
 
     def is_done(self, name: str) -> bool:
-        """Whether a cell need not be run again: a failed one does."""
+        """Whether a cell need not be run again: a failed or damaged one does."""
         record = self.record(name)
-        return record is not None and not _has_failed(record)
+        return record is not None and _is_done(record)
 
     def is_finished(self, name: str) -> bool:
         """Whether a cell has a result."""
@@ -143,31 +160,35 @@ class Store:
         prompts: Mapping[str, Float[Tensor, "row prompt"]] | None = None,
     ) -> None:
         """Store a cell: tensors first, the JSON that declares it finished last."""
-        name = record.name
+        name, files = record.name, dict[str, str]()
         if discovery is not None:
-            write_atomically(
-                self.cells / f"{name}.safetensors", lambda path: _save(discovery, path)
-            )
+            path = self.cells / f"{name}.{FOUND}"
+            write_atomically(path, lambda temporary: _save(discovery, temporary))
+            files[FOUND] = checksum(path)
         if prompts is not None:
-            _write_tensors(self.cells / f"{name}.prompts.safetensors", prompts)
-        _write_json(self.cells / f"{name}.json", record)
+            files |= write_tensors(self.cells, name, prompts)
+        if files and isinstance(record, Result):
+            record = record.model_copy(update={"files": {**record.files, **files}})
+        write_record(self.cells / f"{name}.json", record)
 
     def discovery(self, name: str) -> Circuit | list[EdgeScores]:
         """What a finished cell found."""
-        return _load(self.cells / f"{name}.safetensors")
+        return _load(self.cells / f"{name}.{FOUND}")
 
     def prompts(self, name: str) -> dict[str, Tensor]:
         """Every metric on every test prompt, `[row, prompt]`."""
-        return load_file(self.cells / f"{name}.prompts.safetensors")
+        return load_file(self.cells / f"{name}.{PROMPTS}")
 
     def matched_rows(self, name: str) -> tuple[list[RowRecord], dict[str, Tensor]]:
-        """The rows that the matching stage has added to a cell, and their metrics per prompt."""
+        """The rows that the matching stage has added to a cell, and their metrics per prompt.
+
+        None where they are damaged: the stage then derives them again.
+        """
         path = self.matched / f"{name}.json"
-        if not path.exists():
+        record = read_checked(path, _MATCHED) if path.exists() else None
+        if not isinstance(record, MatchedRecord):
             return [], {}
-        rows = read_record(path, TypeAdapter(MatchedRecord)).rows
-        tensors = load_file(self.matched / f"{name}.prompts.safetensors")
-        return rows, {metric: values[: len(rows)] for metric, values in tensors.items()}
+        return record.rows, load_file(self.matched / f"{name}.{PROMPTS}")
 
     def add_matched_rows(
         self,
@@ -175,12 +196,12 @@ class Store:
         rows: Sequence[RowRecord],
         prompts: Mapping[str, Float[Tensor, "row prompt"]],
     ) -> None:
-        """Append rows. A kill between the two files leaves tensors with rows that no JSON names."""
+        """Append rows. A kill between the two files leaves damaged ones, to be derived again."""
         old_rows, old = self.matched_rows(name)
         joined = {key: torch.cat([old[key], new]) if old else new for key, new in prompts.items()}
-        _write_tensors(self.matched / f"{name}.prompts.safetensors", joined)
-        record = MatchedRecord(name=name, rows=[*old_rows, *rows])
-        _write_json(self.matched / f"{name}.json", record)
+        files = write_tensors(self.matched, name, joined)
+        record = MatchedRecord(name=name, rows=[*old_rows, *rows], files=files)
+        write_record(self.matched / f"{name}.json", record)
 
 
 def draws_of(discovery: Discovery) -> Sequence[EdgeScores]:
@@ -194,66 +215,14 @@ def first_of(discovery: Discovery) -> Circuit | EdgeScores:
     return discovery if isinstance(discovery, Circuit) else draws_of(discovery)[0]
 
 
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file in the same folder, force it to disk, then rename it."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    write(temporary)
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def _is_done(record: object) -> bool:
+    failed = isinstance(record, Unfinished) and record.status == FAILED
+    return not failed and not isinstance(record, Damaged)
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Temporary files whose process is gone; others belong to a run that is going on."""
-    for path in folder.glob("*.tmp"):
-        process = path.suffixes[-2].removeprefix(".")
-        if not (process.isdigit() and psutil.pid_exists(int(process))):
-            path.unlink(missing_ok=True)
-
-
-def _has_failed(record: Finished | Unfinished) -> bool:
-    return isinstance(record, Unfinished) and record.status == FAILED
-
-
-def _write_json(path: Path, record: BaseModel) -> None:
-    fields = {"schema": SCHEMA, **record.model_dump(exclude_unset=True)}
-    text = json.dumps(fields, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False)
-    write_atomically(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
-
-
-def read_record(path: Path, kind: TypeAdapter[T]) -> T:
-    """What a JSON file holds, the version of its format checked first.
-
-    Raises ValueError for a newer version, and with every problem for what is no such record.
-    """
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        schema = fields.pop("schema")
-    except (ValueError, AttributeError, KeyError, TypeError):
-        raise _no_result(path, "expected a JSON object with a schema") from None
-    if not isinstance(schema, int):
-        raise _no_result(path, f"schema is {schema!r}; expected a whole number")
-    if schema > SCHEMA:
-        raise ValueError(f"{path} has schema {schema}; this version reads up to {SCHEMA}: upgrade")
-    if fields.get("name") != path.stem:
-        raise _no_result(path, f"name is {fields.get('name')!r}; expected that of the file")
-    try:
-        return kind.validate_python(fields)
-    except ValidationError as error:
-        found = problems(error, fields)
-        more = f"; and {len(found) - _MOST_PROBLEMS:,} more" if found[_MOST_PROBLEMS:] else ""
-        raise _no_result(path, "; ".join(found[:_MOST_PROBLEMS]) + more) from None
-
-
-def _no_result(path: Path, why: str) -> ValueError:
-    return ValueError(
-        f"{path} is no result of this program ({why}); without it, its cell is run again"
-    )
-
-
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    contiguous = {name: tensor.float().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, lambda temporary: save_file(contiguous, temporary))
+def _undamaged(folder: Path, kind: TypeAdapter[T]) -> list[T]:
+    records = [read_checked(path, kind) for path in records_in(folder)]
+    return [record for record in records if not isinstance(record, Damaged)]
 
 
 def _save(discovery: Discovery, path: Path) -> None:

@@ -25,12 +25,13 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
+from benchmarks.files import check_files, read_record, records_in
 from benchmarks.grid.cell import Cell
 from benchmarks.grid.settings import settings_label, swept
-from benchmarks.record import FINISHED, Finished, Reference, Result, RowRecord
+from benchmarks.record import FINISHED, Damaged, Reference, Result, RowRecord, Unfinished
 from benchmarks.run.execute import discover, evaluate_discovery
 from benchmarks.run.loading import Loader, identify_cells
-from benchmarks.store import Discovery, Store, draws_of, first_of, read_record
+from benchmarks.store import Discovery, Store, draws_of, first_of
 from edgewise import Circuit, EdgeScores, MaskedTransformer, Task
 from edgewise.progress import track
 
@@ -108,7 +109,9 @@ def check_folder(
         if other is None or only not in (None, record.definition.method):
             continue
         n_compared += 1
-        if not isinstance(other, Finished):
+        if isinstance(other, Damaged):
+            differences.append(_difference(record, "outcome", FINISHED, other.problem))
+        elif isinstance(other, Unfinished):
             differences.append(_difference(record, "outcome", FINISHED, other.status))
         elif record.anew:
             differences += compare_anew(record, other)
@@ -125,9 +128,13 @@ def check_folder(
 
 
 def references(folder: Path) -> list[Reference]:
-    """The records of reference cells. Raises ValueError for what is none."""
-    paths = sorted(Store(folder).cells.glob("*.json"))
-    return [read_record(path, TypeAdapter(Reference)) for path in paths]
+    """The records of reference cells. Raises ValueError for what is none, or is damaged."""
+    kind, found = TypeAdapter(Reference), list[Reference]()
+    for path in records_in(Store(folder).cells):
+        record = read_record(path, kind)
+        check_files(path, record.files)
+        found.append(record)
+    return found
 
 
 def _check_cell(

@@ -1,15 +1,17 @@
 """The picture of a circuit file: what is read, what it is compared with, and what is written."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import Bool
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from benchmarks.drawing.circuits import circuit_figure
 from benchmarks.drawing.style import method_style, save
+from benchmarks.files import check_files, read_record
+from benchmarks.record import Origin
 from edgewise import Circuit, EdgeScores
 from edgewise.evaluate import compare_with_truth, nearest_truth
 from edgewise.graph import Ablation
@@ -29,7 +31,8 @@ def draw(
     if out is not None and out.suffix not in SUFFIXES:
         raise ValueError(f"{str(out)!r} ends in {out.suffix!r}; expected {', '.join(SUFFIXES)}")
     circuit = read_circuit(path, n_edges)
-    ablation = ablation_of(circuit, path)
+    origin = _origin(path)
+    ablation = origin.ablation if origin else _definition(circuit).get("ablation")
     true = _truth(circuit, ablation, truth)
     title, caption = words(circuit, path, ablation, true)
     # What zero ablation leaves live is all that any ablation does.
@@ -60,12 +63,14 @@ def read_circuit(path: Path, n_edges: int | None = None) -> Circuit:
     return scores.circuit(n_edges)
 
 
-def ablation_of(circuit: Circuit, path: Path) -> Ablation | None:
-    """The ablation under which it was found: from its header or the record beside it, or None."""
-    record = path.with_suffix(".json")
-    if record.is_file():
-        return json.loads(record.read_text(encoding="utf-8")).get("ablation")
-    return _definition(circuit).get("ablation")
+def _origin(path: Path) -> Origin | None:
+    """What the record beside a cell's file says. Raises ValueError if the file is another one."""
+    beside = path.with_suffix(".json")
+    if not beside.is_file():
+        return None
+    origin = read_record(beside, TypeAdapter(Origin))
+    check_files(beside, origin.files)
+    return origin
 
 
 def words(

@@ -36,9 +36,10 @@ class ModelOptions:
 class Bench:
     """What a discovery is run on: the task, its prompts, the model. Its circuits are comparable.
 
-    `model` is None where the task owns its model. `weights` is the hash of the model's weights,
-    known once it is loaded. `ablation` is None for the task's own. `data` is the hash of the file
-    that a task of the user's own is made from.
+    `model` is None where the task owns its model. Known once the model is loaded: `weights`, the
+    hash of its weights, `architecture`, what else shapes its logits, as JSON, and `tokenizer`, the
+    hash of its tokenizer's content, None where the task has no use for one. `ablation` is None for
+    the task's own. `data` is the hash of the file that a task of the user's own is made from.
     """
 
     task: str
@@ -47,6 +48,8 @@ class Bench:
     sizes: Sizes = field(default_factory=Sizes)
     model: ModelOptions | None = None
     weights: str | None = None
+    architecture: str | None = None
+    tokenizer: str | None = None
     ablation: Ablation | None = None
     dtype: str = "float32"
     data: str | None = None
@@ -59,8 +62,9 @@ class Bench:
 
     def definition(self) -> dict[str, Any]:
         """What defines it, as JSON: model and file by what is in them, wherever they are."""
-        assert self.weights is not None, "the hash needs the model's weights"
-        fields = {**asdict(self), "task": self.label}
+        assert self.weights and self.architecture, "the definition needs the loaded model"
+        architecture = json.loads(self.architecture)
+        fields = {**asdict(self), "task": self.label, "architecture": architecture}
         if self.data is None:
             del fields["data"]
         if fields["model"]:
@@ -94,7 +98,11 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """A file name: readable, and the same for the same definition."""
-        text = json.dumps(self.definition(), sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        return f"{self.bench.label.replace(':', '-')}-{self.method}-{digest}"
+        return name_of(self.definition())
+
+
+def name_of(definition: Mapping[str, Any]) -> str:
+    """A file name: readable, and the same for the same definition."""
+    text = json.dumps(definition, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return f"{definition['task'].replace(':', '-')}-{definition['method']}-{digest}"

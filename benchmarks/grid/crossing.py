@@ -26,9 +26,14 @@ class Crossing:
     @property
     def name(self) -> str:
         """A file name, the same for the same cells."""
-        digest = hashlib.sha256(f"{self.first.name} {self.second.name}".encode()).hexdigest()[:12]
+        digest = crossing_digest(self.first.name, self.second.name)
         tasks = "-".join(cell.bench.label.replace(":", "-") for cell in (self.first, self.second))
         return f"{tasks}-{self.first.method}-{digest}"
+
+
+def crossing_digest(first: str, second: str) -> str:
+    """What a crossing's name ends in, for the names of two cells."""
+    return hashlib.sha256(f"{first} {second}".encode()).hexdigest()[:12]
 
 
 def crossings_of(cells: Iterable[Cell], first: str, second: str) -> list[Crossing]:

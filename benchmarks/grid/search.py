@@ -7,14 +7,12 @@ at the first trial within the tolerance, at the last one allowed, or where no se
 between; the nearest trial counts, whether or not sparsity rises steadily with the setting.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks.grid.cell import Cell
+from benchmarks.grid.cell import Cell, name_of
 from benchmarks.record import Trial
 
 DIGITS = 5
@@ -43,10 +41,7 @@ class Search:
 
     @property
     def name(self) -> str:
-        """A file name: readable, and the same for the same definition."""
-        text = json.dumps(self.definition(), sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        return f"{self.cell.bench.label.replace(':', '-')}-{self.cell.method}-{digest}"
+        return name_of(self.definition())
 
     def definition(self) -> dict[str, Any]:
         definition = self.cell.definition()

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks.grid.settings import settings_label, swept
-from benchmarks.record import Finished, Truth, Unfinished
+from benchmarks.record import Damaged, Finished, Truth, Unfinished
 from benchmarks.report.intervals import bootstrap_interval
 from benchmarks.store import Store
 from methods import METHODS
@@ -101,10 +101,10 @@ def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
     return groups
 
 
-def load_panels(folder: Path) -> tuple[list[Panel], list[Unfinished]]:
-    """The finished cells, panel by panel, and the cells without results.
+def load_panels(folder: Path) -> tuple[list[Panel], list[Unfinished | Damaged]]:
+    """The finished cells, panel by panel, and what has no result or is damaged.
 
-    Raises ValueError if there are none, or some are of a newer version.
+    Raises ValueError if there are none, or some are of another version.
     """
     store = Store(folder)
     records = store.records()
@@ -116,7 +116,8 @@ def load_panels(folder: Path) -> tuple[list[Panel], list[Unfinished]]:
     groups = list(grouped(finished, _panel_key).values())
     titles = _titles([group[0] for group in groups])
     panels = [_panel(group, store, title) for group, title in zip(groups, titles, strict=True)]
-    return panels, [record for record in records if isinstance(record, Unfinished)]
+    unfinished = [record for record in records if isinstance(record, Unfinished)]
+    return panels, [*unfinished, *store.damaged()]
 
 
 def estimates_of(values: Float[Tensor, "row prompt"]) -> list[Estimate]:

@@ -12,7 +12,6 @@ from benchmarks.report.panels import Panel, Row, load_panels
 from benchmarks.report.repeats import Repeats, repeats
 from benchmarks.store import Store
 
-
 _NESTED = ("metrics", "validation", "truth")
 _OF_ROW = [field.name for field in fields(Row) if field.name not in _NESTED]
 

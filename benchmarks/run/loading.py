@@ -1,12 +1,14 @@
 """Models and tasks of benches, loaded when needed; one of each is kept."""
 
+import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from benchmarks.grid.cell import BUNDLED, TINY_LLAMA, Bench, Cell, ModelOptions
 from edgewise import MaskedTransformer, Task
@@ -14,6 +16,8 @@ from edgewise.precision import dtype_of, set_products
 from tasks import find_task
 from tasks.models.bundled import FOLDER
 from tasks.models.tiny_llama import tiny_llama, tiny_tokenizer
+
+_NOT_CONTENT = ("version", "truncation", "padding", "decoder")
 
 
 class Loader:
@@ -65,20 +69,39 @@ class Loader:
 
 
 def identify(benches: Iterable[Bench], loader: Loader) -> dict[Bench, Bench]:
-    """The benches, each with the hash of its model's weights.
+    """The benches, each with what identifies its model and its tokenizer.
 
     Raises ValueError if a model cannot be loaded, or a task of the user's own does not suit it.
     """
-    weights: dict[Any, str] = {}
+    identities: dict[Any, dict[str, Any]] = {}
     known: dict[Bench, Bench] = {}
     for bench in dict.fromkeys(benches):
         key = (bench.model or bench.task, bench.dtype)
-        if key not in weights:
-            weights[key] = loader.model(bench).weight_hash
-        known[bench] = replace(bench, weights=weights[key])
+        if key not in identities:
+            identities[key] = identity_of(bench, loader)
+        known[bench] = replace(bench, **identities[key])
         if bench.data is not None:
             loader.task(known[bench])
     return known
+
+
+def identity_of(bench: Bench, loader: Loader) -> dict[str, Any]:
+    """What a bench has to know of its model: `weights`, `architecture` and `tokenizer`."""
+    model, options = loader.model(bench), bench.model
+    return {
+        "weights": model.weight_hash,
+        "architecture": json.dumps(model.architecture.configuration(), sort_keys=True),
+        "tokenizer": None if options is None else tokenizer_hash(_tokenizer(options.id)),
+    }
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of all that turns text into tokens, without how a batch is padded or cut."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    content = json.loads(backend.to_str()) if backend else {"vocabulary": tokenizer.get_vocab()}
+    kept = {name: value for name, value in content.items() if name not in _NOT_CONTENT}
+    text = json.dumps([kept, tokenizer.special_tokens_map], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def identify_cells(cells: Iterable[Cell], loader: Loader) -> list[Cell]:

@@ -10,6 +10,7 @@ is always run; the first alone evaluates, matches and writes, and an error on an
 run.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -42,6 +43,8 @@ from edgewise.progress import track
 
 SKIPPED = "skipped"
 
+_log = logging.getLogger(__name__)
+
 
 def run(
     cells: Sequence[Cell],
@@ -73,6 +76,8 @@ def run(
     store, loader = Store(folder), Loader(torch.device("cpu")) if backend else options.loader
     if parallel.rank() == 0:
         store.prepare()
+    for damaged in store.damaged() if parallel.rank() == 0 else ():
+        _log.warning("damaged: %s; what this run needs of it is derived again", damaged.problem)
     known = identify(benches, loader)
 
     def identified(cell: Cell) -> Cell:

@@ -42,6 +42,10 @@ class Architecture(Protocol):
         """Every weight by name."""
         ...
 
+    def configuration(self) -> dict[str, Any]:
+        """What shapes the logits besides the weights, as JSON values."""
+        ...
+
     def embed(self, tokens: Int[Tensor, "batch position"], start: int = 0) -> list[Tensor]:
         """What each embedding writer adds, `[batch, position, d_model]`, in order.
 

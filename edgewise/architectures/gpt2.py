@@ -34,6 +34,17 @@ class GPT2Architecture:
     def weights(self) -> dict[str, Tensor]:
         return dict(self._model.state_dict())
 
+    def configuration(self) -> dict[str, Any]:
+        config = self._model.config
+        return {
+            "type": config.model_type,
+            "heads": config.n_head,
+            "activation": config.activation_function,
+            "norm_epsilon": config.layer_norm_epsilon,
+            "scale_attention": config.scale_attn_weights,
+            "scale_attention_by_layer": config.scale_attn_by_inverse_layer_idx,
+        }
+
     def embed(self, tokens: Int[Tensor, "batch position"], start: int = 0) -> list[Tensor]:
         transformer = self._model.transformer
         positions = arange(start, start + tokens.shape[1], device=tokens.device)

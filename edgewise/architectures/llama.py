@@ -42,6 +42,19 @@ class LlamaArchitecture:
     def weights(self) -> dict[str, Tensor]:
         return dict(self._model.state_dict())
 
+    def configuration(self) -> dict[str, Any]:
+        config = self._model.config
+        return {
+            "type": config.model_type,
+            "heads": self.n_heads,
+            "key_value_heads": self.n_kv_heads,
+            "head_size": self.d_head,
+            "activation": config.hidden_act,
+            "norm_epsilon": config.rms_norm_eps,
+            "rotary": config.rope_parameters,
+            "window": self._window,
+        }
+
     def embed(self, tokens: Int[Tensor, "batch position"], start: int = 0) -> list[Tensor]:
         length = start + tokens.shape[1]
         if self._window is not None and length > self._window:

@@ -120,6 +120,9 @@ class TracrArchitecture:
     def weights(self) -> dict[str, Tensor]:
         return self._weights
 
+    def configuration(self) -> dict[str, Any]:
+        return {"type": "tracr", "heads": self.n_heads, "causal": self.causal}
+
     def embed(self, tokens: Int[Tensor, "batch position"], start: int = 0) -> list[Tensor]:
         position = self._weights["pos_embed/embeddings"][start : start + tokens.shape[1]]
         token = self._weights["token_embed/embeddings"][tokens]

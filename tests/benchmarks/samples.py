@@ -54,6 +54,8 @@ def record_fields(method: str, settings: dict[str, Any], task: str, seed: int) -
             "sizes": {"train": None, "validation": None, "test": None},
             "model": None,
             "weights": "a hash",
+            "architecture": {"type": "none"},
+            "tokenizer": None,
             "ablation": None,
             "dtype": "float32",
         },

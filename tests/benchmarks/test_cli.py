@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from benchmarks.cli import main
-from benchmarks.store import SCHEMA, Store
+from benchmarks.files import SCHEMA
+from benchmarks.store import Store
 from methods import METHODS
 from tasks import TASKS
 

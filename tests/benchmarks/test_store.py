@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks import files as files_module
 from benchmarks import store as store_module
-from benchmarks.record import FAILED, Failure, Finished, RowRecord, Unfinished
-from benchmarks.store import SCHEMA, Store, write_atomically
+from benchmarks.files import SCHEMA, write_atomically
+from benchmarks.record import FAILED, Damaged, Failure, Finished, RowRecord, Unfinished
+from benchmarks.store import Store
 from edgewise import Circuit, EdgeScores, Graph
 from tests.benchmarks.samples import record_fields
 
@@ -58,7 +60,7 @@ def test_a_crash_between_temporary_file_and_rename_leaves_no_cell(
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store_module.os, "replace", crash)
+    monkeypatch.setattr(files_module.os, "replace", crash)
     with pytest.raises(KeyboardInterrupt):
         store.write(record("one"))
     monkeypatch.undo()
@@ -71,7 +73,7 @@ def test_a_crash_while_a_cell_is_replaced_keeps_the_old_one(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.write(failed("one"))
-    monkeypatch.setattr(store_module.os, "replace", lambda *_: 1 / 0)
+    monkeypatch.setattr(files_module.os, "replace", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         store.write(record("one"))
     assert store.records() == [failed("one")]
@@ -87,7 +89,7 @@ def test_the_json_is_written_after_the_tensors(
         written.append(target.name)
         rename(source, target)
 
-    monkeypatch.setattr(store_module.os, "replace", watch)
+    monkeypatch.setattr(files_module.os, "replace", watch)
     store.write(record("one"), scores(0), {"kl": torch.zeros(1, 2)})
     assert written == ["one.safetensors", "one.prompts.safetensors", "one.json"]
 
@@ -158,18 +160,18 @@ def test_matched_rows_are_added_to_those_there_are(store: Store) -> None:
     assert prompts["kl"].tolist() == [[1.0, 2.0], [3.0, 4.0]]
 
 
-def test_a_kill_between_matched_tensors_and_rows_is_made_good(
+def test_matched_rows_whose_tensors_are_others_are_derived_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add_matched_rows("one", [row(3)], {"kl": torch.tensor([[1.0]])})
-    monkeypatch.setattr(store_module, "_write_json", lambda *_: 1 / 0)
+    monkeypatch.setattr(store_module, "write_record", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         store.add_matched_rows("one", [row(5)], {"kl": torch.tensor([[2.0]])})
     monkeypatch.undo()
     store.add_matched_rows("one", [row(7)], {"kl": torch.tensor([[3.0]])})
     rows, prompts = store.matched_rows("one")
-    assert [row.edges for row in rows] == [3, 7]
-    assert prompts["kl"].tolist() == [[1.0], [3.0]]
+    assert [row.edges for row in rows] == [7]
+    assert prompts["kl"].tolist() == [[3.0]]
 
 
 def test_results_of_a_newer_version_are_an_error_that_says_so(store: Store) -> None:
@@ -180,14 +182,15 @@ def test_results_of_a_newer_version_are_an_error_that_says_so(store: Store) -> N
 
 def test_a_file_that_is_no_result_is_named(store: Store) -> None:
     (store.cells / "one.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"one\.json is no result"):
-        store.records()
+    (damaged,) = store.records()
+    assert isinstance(damaged, Damaged) and damaged.name == "one"
+    assert "one.json is no record" in damaged.problem and not store.is_done("one")
 
 
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda f: f.pop("seconds"), "(seconds is missing; it is required)"),
+        (lambda f: f.pop("seconds"), "record of this program: seconds is missing"),
         (lambda f: f.update(colour="red"), "colour is not known"),
         (lambda f: f.update(n_edges=-3), "n_edges is -3; expected a number greater"),
         (lambda f: f["definition"].update(seed="0"), "definition.seed is '0'; expected"),
@@ -205,9 +208,55 @@ def test_a_record_with_a_mistake_is_named_with_what_was_expected(
     fields = json.loads(path.read_text())
     edit(fields)
     path.write_text(json.dumps(fields))
-    with pytest.raises(ValueError, match=r"one\.json is no result") as caught:
-        store.records()
-    assert said in str(caught.value)
+    (damaged,) = store.records()
+    assert isinstance(damaged, Damaged) and "one.json is no record" in damaged.problem
+    assert said in damaged.problem
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "prompts.safetensors"])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.unlink(), "is missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "checksum differs"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"), "checksum differs"),
+    ],
+)
+def test_a_file_that_is_not_what_was_written_makes_its_cell_damaged(
+    store: Store, damage: Callable[[Path], object], said: str, ending: str
+) -> None:
+    store.write(record("one"), scores(0), {"kl": torch.zeros(1, 2)})
+    store.write(record("two"), scores(1), {"kl": torch.zeros(1, 2)})
+    assert store.is_finished("one") and not store.damaged()
+    path = store.cells / f"one.{ending}"
+    damage(path)
+    assert not store.is_done("one") and store.is_finished("two")
+    assert [record.name for record in store.finished()] == ["two"]
+    (damaged,) = store.damaged()
+    assert damaged.name == "one" and f"{path.name} is" in damaged.problem
+    assert said in damaged.problem
+
+
+def test_a_name_that_leads_elsewhere_reads_and_removes_nothing(store: Store) -> None:
+    """The names of a folder's files come from the files, not from what stands in them."""
+    outside = store.folder.parent / "mine.safetensors"
+    outside.write_text("mine")
+    store.write(record("one"), scores(0))
+    path = store.cells / "one.json"
+    fields = json.loads(path.read_text())
+    fields["files"] = {"/../../../mine.safetensors": "abc"}
+    path.write_text(json.dumps(fields))
+    (store.cells / "two.json").write_text(json.dumps({**fields, "name": "../../mine"}))
+    store.prepare()
+    assert {damaged.name for damaged in store.damaged()} == {"one", "two"}
+    assert "names a file" in store.damaged()[0].problem
+    assert outside.read_text() == "mine"
+
+
+def test_hidden_files_are_none_of_ours(store: Store) -> None:
+    (store.cells / "._one.json").write_bytes(b"\0\5\26\7")
+    store.prepare()
+    assert store.records() == []
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from benchmarks.check.check import Difference, check, check_folder, references
 from benchmarks.check.recording import record_reference, rounded_otherwise
 from benchmarks.cli import main
 from benchmarks.grid.suite import parse_suite
-from benchmarks.record import FAILED, Finished, Reference
+from benchmarks.record import FAILED, Failure, Finished, Reference, Unfinished
 from benchmarks.store import Store
 from edgewise import Circuit, MaskedTransformer
 from tasks.models.bundled import FOLDER
@@ -49,27 +49,34 @@ def as_finished(record: Reference) -> Finished:
 
 @pytest.fixture
 def changed(recorded: Path, tmp_path: Path) -> Callable[[str, Change], Path]:
-    """A copy of the recorded cells, in which the record of one method's cell is changed."""
+    """What a run would have stored, but for a change of the record of one method's cell."""
 
     def change(method: str, edit: Change) -> Path:
-        old, new = Store(recorded), Store(tmp_path)
+        old, new = Store(recorded), Store(tmp_path / "run")
         new.prepare()
         for record in references(recorded):
             if record.definition.method == method:
                 record = edited(record, edit)
             new.write(as_finished(record), old.discovery(record.name))
-        return tmp_path
+        return new.folder
 
     return change
 
 
-def test_what_was_recorded_is_found_again_on_another_number_of_threads(recorded: Path) -> None:
+def unchanged(_: dict[str, Any]) -> None:
+    pass
+
+
+def test_what_was_recorded_is_found_again_on_another_number_of_threads(
+    changed: Callable[[str, Change], Path], recorded: Path
+) -> None:
     threads = torch.get_num_threads()
     for n_threads in (1, 2):
         torch.set_num_threads(n_threads)
         assert check(CELLS, reference=recorded) == []
     torch.set_num_threads(threads)
-    assert check_folder(recorded, reference=recorded) == (len(CELLS), [])
+    folder = changed("acdc", unchanged)
+    assert check_folder(folder, reference=recorded) == (len(CELLS), [])
 
 
 def test_a_new_recording_replaces_the_old_whatever_the_order_of_the_threads(
@@ -89,8 +96,8 @@ def test_a_record_is_sorted_and_rounded_and_counts_no_seconds(recorded: Path) ->
         assert file.read_text() == sorted_text + "\n"
         assert {"environment", "definition", "rows"} <= set(record)
         assert "seconds" not in record
-        for row in record.rows:
-            assert all(float(f"{value:.6g}") == value for value in row.metrics.values())
+        for row in record["rows"]:
+            assert all(float(f"{value:.6g}") == value for value in row["metrics"].values())
 
 
 def test_a_changed_number_is_one_line_that_names_it(
@@ -104,8 +111,16 @@ def test_a_changed_number_is_one_line_that_names_it(
         "task tracr-xproportion (zero ablation), method acdc threshold=0.01, "
         f"metric tested: expected {tested}, got 7, tolerance 0"
     )
-    (again,) = check([c for c in CELLS if c.method == "acdc"], reference=folder)
-    assert (again.expected, again.got) == (7, tested)
+
+
+def test_a_number_that_is_not_found_again_is_seen(recorded: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.prepare()
+    (record,) = (r for r in references(recorded) if r.definition.method == "acdc")
+    changed = edited(record, lambda fields: fields["notes"].update(tested=7))
+    store.write(changed, Store(recorded).discovery(record.name))
+    (again,) = check([c for c in CELLS if c.method == "acdc"], reference=tmp_path)
+    assert (again.expected, again.got) == (7, record.notes["tested"])
 
 
 def test_a_number_may_be_off_by_less_than_the_tolerance(
@@ -133,13 +148,13 @@ def test_another_circuit_of_edge_pruning_is_seen(
 def test_another_circuit_and_other_scores_are_seen(recorded: Path, tmp_path: Path) -> None:
     old, new = Store(recorded), Store(tmp_path)
     new.prepare()
-    for record in old.records():
+    for record in references(recorded):
         found = old.discovery(record.name)
         if isinstance(found, Circuit):
             found.mask[-1, 0] ^= True
         else:
             found[-1].values[-1, 0] += 1
-        new.write(record, found)
+        new.write(as_finished(record), found)
     found = check_folder(tmp_path, reference=recorded)[1]
     assert {(d.method.split()[0], d.metric) for d in found} == {
         ("acdc", "edges changed"),
@@ -151,7 +166,12 @@ def test_another_circuit_and_other_scores_are_seen(recorded: Path, tmp_path: Pat
 def test_a_cell_that_failed_is_a_difference(
     changed: Callable[[str, Change], Path], recorded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = changed("random", lambda record: record.update(status=FAILED))
+    folder = changed("random", unchanged)
+    (record,) = (r for r in references(recorded) if r.definition.method == "random")
+    error = Failure(message="it broke", traceback="...")
+    named = {"name": record.name, "definition": record.definition}
+    failed = Unfinished(status=FAILED, error=error, environment=record.environment, **named)
+    Store(folder).write(failed)
     (difference,) = check_folder(folder, only="random", reference=recorded)[1]
     assert (difference.metric, difference.got) == ("outcome", FAILED)
 
@@ -210,7 +230,7 @@ def test_the_command_ends_with_1_for_a_difference_and_2_for_a_mistake(
     assert result.exit_code == 1
     difference, summary = result.stdout.splitlines()
     assert "metric tested" in difference and summary == "Compared 5 reference cells; differences: 1"
-    result = CliRunner().invoke(main, ["check", str(recorded)])
+    result = CliRunner().invoke(main, ["check", str(changed("acdc", unchanged))])
     assert result.exit_code == 0
     assert result.stdout == "Compared 5 reference cells; differences: 0\n"
     result = CliRunner().invoke(main, ["check", str(folder), "--record"])

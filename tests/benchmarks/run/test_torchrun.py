@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.grid.suite import load_suite
-from benchmarks.record import FAILED
+from benchmarks.record import FAILED, Unfinished
 from benchmarks.run.runner import Options, run
 from benchmarks.store import Store
 from tests.benchmarks.samples import SMALL_SUITE
@@ -48,7 +48,8 @@ def test_a_rank_that_fails_ends_all(tmp_path: Path) -> None:
     command = ["-m", "tests.benchmarks.run.failing_rank", *DISCOVER, "--method", "failing"]
     done = torchrun(*command, "--out", str(tmp_path))
     assert done.returncode != 0 and "the second rank broke" in done.stderr
-    assert all(record.status == FAILED for record in Store(tmp_path).records())
+    records = Store(tmp_path).records()
+    assert all(isinstance(r, Unfinished) and r.status == FAILED for r in records)
 
 
 def torchrun(*arguments: str) -> "subprocess.CompletedProcess[str]":

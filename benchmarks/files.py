@@ -1,0 +1,132 @@
+"""Single files of a results folder: written whole or not at all, compared with their checksums."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from benchmarks.checking import problems
+from benchmarks.record import Checksums, Damaged
+
+SCHEMA = 2
+"""The version of the files' format."""
+FOUND, PROMPTS = "safetensors", "prompts.safetensors"
+"""What the names of the files beside a record end in."""
+_MOST_PROBLEMS = 5
+"""How many problems of a file an error names."""
+
+T = TypeVar("T")
+
+
+class DamagedError(ValueError):
+    """A file that is not what was written."""
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a temporary file in the same folder, force it to disk, then rename it."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    write(temporary)
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Temporary files whose process is gone; others belong to a run that is going on."""
+    for path in folder.glob("*.tmp"):
+        process = path.suffixes[-2].removeprefix(".")
+        if not (process.isdigit() and psutil.pid_exists(int(process))):
+            path.unlink(missing_ok=True)
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_files(path: Path, files: Checksums) -> None:
+    """Compare the files beside a record with their checksums.
+
+    Raises DamagedError for one that is missing or differs.
+    """
+    for ending, expected in files.items():
+        if ending not in (FOUND, PROMPTS):
+            raise DamagedError(f"{path} names a file {ending!r}; expected {FOUND} or {PROMPTS}")
+        file = path.with_suffix(f".{ending}")
+        if not file.is_file():
+            raise DamagedError(f"{file} is missing")
+        if checksum(file) != expected:
+            raise DamagedError(f"{file} is not the file that was written: its checksum differs")
+
+
+def records_in(folder: Path) -> list[Path]:
+    """Hidden files are not ours: some systems put them beside every file that they copy."""
+    return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
+
+
+def read_checked(path: Path, kind: TypeAdapter[T]) -> T | Damaged:
+    """The record in a file, or what is wrong with it or with the files beside it.
+
+    Raises ValueError for one of an earlier or a newer version.
+    """
+    try:
+        record: Any = read_record(path, kind)
+        check_files(path, getattr(record, "files", {}))
+    except DamagedError as error:
+        return Damaged(name=path.stem, problem=str(error))
+    return record
+
+
+def write_record(path: Path, record: BaseModel) -> None:
+    fields = {"schema": SCHEMA, **record.model_dump(exclude_unset=True)}
+    text = json.dumps(fields, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False)
+    write_atomically(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+
+
+def read_record(path: Path, kind: TypeAdapter[T]) -> T:
+    """What a JSON file holds, the version of its format checked first.
+
+    Raises DamagedError, with every problem, for what is no such record, and another ValueError for
+    one of an earlier or a newer version.
+    """
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        schema = fields.pop("schema")
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        raise _no_record(path, "expected a JSON object with a schema") from None
+    if not isinstance(schema, int):
+        raise _no_record(path, f"schema is {schema!r}; expected a whole number")
+    if schema > SCHEMA:
+        raise ValueError(f"{path} has schema {schema}; this version reads up to {SCHEMA}: upgrade")
+    if schema < SCHEMA:
+        raise ValueError(
+            f"{path} has schema {schema}; expected {SCHEMA}: "
+            f"`edgewise migrate {path.parents[1]}` brings the folder up to date"
+        )
+    if fields.get("name") != path.stem:
+        raise _no_record(path, f"name is {fields.get('name')!r}; expected that of the file")
+    try:
+        return kind.validate_python(fields)
+    except ValidationError as error:
+        found = problems(error, fields)
+        more = f"; and {len(found) - _MOST_PROBLEMS:,} more" if found[_MOST_PROBLEMS:] else ""
+        raise _no_record(path, "; ".join(found[:_MOST_PROBLEMS]) + more) from None
+
+
+def _no_record(path: Path, why: str) -> DamagedError:
+    return DamagedError(f"{path} is no record of this program: {why}")
+
+
+def write_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> Checksums:
+    path = folder / f"{name}.{PROMPTS}"
+    contiguous = {key: tensor.float().contiguous() for key, tensor in tensors.items()}
+    write_atomically(path, lambda temporary: save_file(contiguous, temporary))
+    return {PROMPTS: checksum(path)}
