@@ -6,6 +6,7 @@ Packages that take seconds to import are imported by the verbs that need them.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,6 +47,28 @@ def _verb(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*arguments, **options)
 
     return quiet
+
+
+def resumable(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command that goes on where Ctrl-C or SIGTERM stopped it, and says so in one line.
+
+    Under torchrun, which ends the processes that it has started, this changes nothing.
+    """
+
+    @wraps(command)
+    def stoppable(*arguments: Any, **options: Any) -> Any:
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            return command(*arguments, **options)
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            return command(*arguments, **options)
+        except KeyboardInterrupt:
+            click.echo("stopped; run the same command to go on", err=True)
+            raise SystemExit(130) from None
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    return stoppable
 
 
 class _Jobs(click.ParamType):
@@ -112,6 +135,7 @@ def main() -> None:
     metavar="SECONDS",
     help="How often long discoveries are saved; default: 60.",
 )
+@resumable
 @_verb
 def run(
     suite: str,
@@ -177,6 +201,7 @@ def run(
 @_device_map
 @_recompute
 @_cuda_graphs
+@resumable
 @_verb
 def discover(
     method: str,

@@ -1,6 +1,7 @@
 """The command line: what it prints, and one line for each of the user's mistakes."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,19 @@ def assert_one_line_error(result: Result, *parts: str) -> None:
 def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], parts: list[str]) -> None:
     assert_one_line_error(invoke(*arguments), *parts)
     assert not list(Path("runs").rglob("*.json"))
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("arguments", [["run", "quick"], DISCOVER])
+def test_a_stopped_verb_says_in_one_line_how_to_go_on(
+    sent: signal.Signals, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("benchmarks.run.runner.run", lambda *_, **__: signal.raise_signal(sent))
+    result = invoke(*arguments)
+    assert result.exit_code == 130 and result.stdout == ""
+    assert result.stderr == "stopped; run the same command to go on\n"
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_recomputing_costs_operations_and_changes_no_circuit() -> None:
