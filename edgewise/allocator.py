@@ -9,6 +9,8 @@ third less (results/README.md).
 import ctypes
 import gc
 
+import torch
+
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
@@ -25,8 +27,11 @@ def keep_freed_memory() -> bool:
 
 
 def release_freed_memory() -> None:
-    """Give unused memory back to the system."""
+    """Give unused memory back to the system, an accelerator's too."""
     gc.collect()
+    device_module = torch.get_device_module()  # the accelerator's, if there is one
+    if hasattr(device_module, "empty_cache"):
+        device_module.empty_cache()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -1,6 +1,7 @@
 """Progress bars: one helper, so that every long loop looks the same and all can be silenced."""
 
 from collections.abc import Iterable
+from multiprocessing import parent_process
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -15,15 +16,16 @@ def track(
 ) -> Iterable[T]:
     """Show a progress bar on the first rank, if it writes to a terminal.
 
-    Nothing is shown elsewhere, or when TQDM_DISABLE=1 is set. `done` is how many items an earlier
-    run has finished already.
+    Nothing is shown elsewhere, in the worker processes of a run, or when TQDM_DISABLE=1 is set.
+    `done` is how many items an earlier run has finished already.
     """
+    shown = parallel.rank() == 0 and parent_process() is None
     return tqdm(
         items,
         desc=label,
         total=total,
         initial=done,
         leave=False,
-        disable=None if parallel.rank() == 0 else True,
+        disable=None if shown else True,
         dynamic_ncols=True,
     )

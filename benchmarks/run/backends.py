@@ -5,15 +5,16 @@ its result or with the error that it ended in. A worker that dies costs its own 
 """
 
 import os
+import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager
-from functools import partial
-from multiprocessing import get_context
+from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
-import torch
+from benchmarks.run.worker import Worker
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,17 +33,57 @@ class Backend(Protocol):
 
 
 class Processes:
-    """Every item in a process of its own on this machine, whose threads they share."""
+    """At most `jobs` processes of this machine, each of which takes item after item.
 
-    def __init__(self, jobs: int) -> None:
-        self.jobs = jobs
+    Each starts when there is work for it and first calls `prepare`. All end with the `with` block,
+    or when a `map` is given up. One that dies is replaced.
+    """
+
+    def __init__(self, jobs: int, prepare: Callable[[], object] | None = None) -> None:
+        self.jobs, self._prepare = jobs, prepare
+        self._workers: list[Worker] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
 
     def map(
         self, function: Callable[[Item], Result], items: Sequence[Item]
     ) -> Iterator[Ended[Item, Result]]:
-        with ThreadPoolExecutor(self.jobs) as waiting:
-            work = partial(_in_process, function, max(1, torch.get_num_threads() // self.jobs))
-            yield from _as_they_end({waiting.submit(work, item): item for item in items})
+        waiting = deque(items)
+        working: dict[Worker, Item] = {}
+        try:
+            while waiting or working:
+                while waiting and len(working) < self.jobs:
+                    worker, item = self._free_worker(working), waiting.popleft()
+                    worker.give(function, item)
+                    working[worker] = item
+                answers = wait([worker.connection for worker in working])
+                for worker in [one for one in working if one.connection in answers]:
+                    yield working.pop(worker), worker.result()
+        finally:
+            if working:
+                self._end()
+
+    def _free_worker(self, working: dict[Worker, Any]) -> Worker:
+        self._workers = [worker for worker in self._workers if worker.is_alive()]
+        for worker in self._workers:
+            if worker not in working:
+                return worker
+        worker = Worker(self._prepare)
+        self._workers.append(worker)
+        worker.start()
+        return worker
+
+    def _end(self) -> None:
+        alive = [worker for worker in self._workers if worker.is_alive()]
+        for worker in alive:
+            worker.end()
+        for worker in alive:
+            worker.join()
+        self._workers.clear()
 
 
 class Ray:
@@ -65,7 +106,11 @@ class Ray:
         slot = ray.remote(num_cpus=1, num_gpus=int(self._gpu), max_retries=0)(_in_folder)
         folder = Path.cwd()
         futures = {slot.remote(folder, function, item).future(): item for item in items}
-        yield from _as_they_end(futures)
+        for future in as_completed(futures):
+            try:
+                yield futures[future], future.result()
+            except Exception as error:
+                yield futures[future], error
 
 
 @contextmanager
@@ -82,29 +127,17 @@ def ray_cluster(address: str | None, *, gpu: bool) -> Iterator[Ray]:
             "jobs are to run on Ray, which is not installed: pip install 'edgewise[ray]'"
         ) from None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+    on_termination = signal.getsignal(signal.SIGTERM)
     ray.init(
         address or os.environ.get("RAY_ADDRESS") or "local",
         log_to_driver=False,
         configure_logging=False,
     )
+    signal.signal(signal.SIGTERM, on_termination)  # Ray has put its own in place
     try:
         yield Ray(gpu)
     finally:
         ray.shutdown()
-
-
-def _as_they_end(futures: dict[Future[Result], Item]) -> Iterator[Ended[Item, Result]]:
-    for future in as_completed(futures):
-        try:
-            yield futures[future], future.result()
-        except Exception as error:
-            yield futures[future], error
-
-
-def _in_process(function: Callable[[Item], Result], threads: int, item: Item) -> Result:
-    spawn = get_context("spawn")
-    with ProcessPoolExecutor(1, spawn, torch.set_num_threads, (threads,)) as pool:
-        return pool.submit(function, item).result()
 
 
 def _in_folder(folder: Path, function: Callable[[Any], Result], item: Any) -> Result:

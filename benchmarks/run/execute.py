@@ -117,9 +117,6 @@ def discover(
     keep_freed_memory()
     _warm_up(model, task)
     release_freed_memory()
-    device_module = torch.get_device_module(model.device)
-    if hasattr(device_module, "empty_cache"):
-        device_module.empty_cache()
     meter = Meter(model)
     saved = Checkpoint(checkpoint, meter, every_seconds=every_seconds)
     with meter.run():

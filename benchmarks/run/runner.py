@@ -3,20 +3,22 @@
 Where a stored cell differs only in settings that its method applies after training, such as Edge
 Pruning's `cut`, its training is used and its cost stated. Cells run bench by bench, then the
 bench's searches; when they are done, its rankings are cut to the sizes of its circuits. Circuits of
-two tasks are crossed at the end. With several jobs, each cell and each search has a worker of its
-own, a process here or a slot of a Ray cluster; its seconds are then not those of a quiet machine,
-and its record says how many jobs there were. Under torchrun all ranks share each discovery, which
-is always run; the first alone evaluates, matches and writes, and an error on any of them ends the
-run.
+two tasks are crossed at the end. With several jobs, workers take cell after cell and search after
+search, processes here or slots of a Ray cluster; a cell's seconds are then not those of a quiet
+machine, and its record says how many jobs there were. Under torchrun all ranks share each
+discovery, which is always run; the first alone evaluates, matches and writes, and an error on any
+of them ends the run.
 """
 
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
+from threading import RLock
 
 import torch
+from tqdm import tqdm
 
 from benchmarks.grid.cell import Cell
 from benchmarks.grid.crossing import Crossing
@@ -38,6 +40,7 @@ from benchmarks.run.items import (
 from benchmarks.run.loading import Loader, identify
 from benchmarks.store import Store
 from edgewise import parallel
+from edgewise.allocator import release_freed_memory
 from edgewise.precision import check_products
 from edgewise.progress import track
 
@@ -63,7 +66,9 @@ def run(
     any cell runs.
     """
     if backend is None and options.jobs > 1:
-        backend = Processes(options.jobs)
+        threads = max(1, torch.get_num_threads() // options.jobs)
+        with Processes(options.jobs, partial(_prepare_worker, threads)) as own:
+            return run(cells, folder, options, own, searches=searches, crossings=crossings)
     if parallel.size() > 1:
         if backend is not None:
             raise ValueError(f"{backend.jobs} jobs under torchrun; expected 1: it shares cells out")
@@ -103,7 +108,7 @@ def run(
 
 
 def _spread(work: Sequence[Item], backend: Backend, place: Workplace) -> list[Outcome]:
-    """Every item in a worker of its own, stage by stage."""
+    """Stage by stage, every item in a worker."""
     options = replace(place.options, jobs=backend.jobs)
     folder = place.store.folder.resolve()
     outcomes: list[Outcome] = []
@@ -117,5 +122,19 @@ def _spread(work: Sequence[Item], backend: Backend, place: Workplace) -> list[Ou
     return outcomes
 
 
+def _prepare_worker(threads: int) -> None:
+    torch.set_num_threads(threads)
+    # tqdm's default is a semaphore of the system: reported as leaked where a worker is killed.
+    tqdm.set_lock(RLock())
+
+
 def _in_worker(folder: Path, options: Options, item: Item) -> Outcome:
-    return attempt(item, Workplace(Store(folder), options.loader, options))
+    outcome = attempt(item, Workplace(Store(folder), _kept_loader(options), options))
+    release_freed_memory()  # the other workers may need it
+    return outcome
+
+
+@lru_cache(maxsize=1)
+def _kept_loader(options: Options) -> Loader:
+    """The worker's own, which keeps what its last item has loaded."""
+    return options.loader

@@ -1,6 +1,5 @@
 """Cells in processes and on a local Ray: the same results, and a dead worker costs one cell."""
 
-import os
 import pickle
 import sys
 import warnings
@@ -18,9 +17,11 @@ from benchmarks.grid.search import Search
 from benchmarks.grid.suite import single_cell
 from benchmarks.record import FAILED, FINISHED, Unfinished
 from benchmarks.run.backends import Backend, Processes, ray_cluster
-from benchmarks.run.items import CellItem
+from benchmarks.run.items import CellItem, Item, Workplace
+from benchmarks.run.loading import Loader
 from benchmarks.run.runner import SKIPPED, Options, Outcome, run
 from benchmarks.store import Store
+from tests.benchmarks.run.light_work import square_or_die
 
 CELLS = [
     single_cell(method, "tracr-xproportion", model=None, seed=0, given={})
@@ -37,27 +38,27 @@ def local_ray() -> Iterator[Backend]:
             yield cluster
 
 
-@pytest.fixture(params=["processes", "ray"])
+@pytest.fixture
+def processes() -> Iterator[Backend]:
+    with Processes(2) as backend:
+        yield backend
+
+
+@pytest.fixture(params=["processes", pytest.param("local_ray", marks=pytest.mark.slow)])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    return Processes(2) if request.param == "processes" else request.getfixturevalue("local_ray")
+    return request.getfixturevalue(request.param)
 
 
-def square_or_die(number: int) -> int:
-    if number == 2:
-        os._exit(1)
-    if number == 3:
-        raise ValueError("three")
-    return number**2
-
-
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
-def test_a_worker_that_dies_costs_its_own_item_alone(backend: Backend) -> None:
-    ended = dict(backend.map(square_or_die, [1, 2, 3]))
+def test_a_worker_that_dies_costs_its_own_item_alone(backend: Backend, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    items = [(begun, number) for number in (1, 2, 3, 4, 5)]
+    ended = {number: result for (_, number), result in backend.map(square_or_die, items)}
     died, raised = ended.pop(2), ended.pop(3)
-    assert ended == {1: 1}
+    assert ended == {1: 1, 4: 16, 5: 25}
     assert isinstance(died, Exception) and not isinstance(died, ValueError)
     assert isinstance(raised, ValueError) and "three" in str(raised)
+    assert sorted(begun.read_text().split()) == ["1", "2", "3", "4", "5"]
 
 
 @pytest.mark.slow
@@ -116,6 +117,24 @@ def test_workers_take_over_trainings_and_compare_circuits_once_they_are_found(
         ["CellItem", "CellItem"],
         ["MatchingItem", "MatchingItem", "CrossingItem"],
     ]
+
+
+def test_a_worker_keeps_what_it_has_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OneWorker:
+        jobs = 2
+
+        def map(self, function: Any, items: Any) -> Any:
+            return ((item, function(item)) for item in items)
+
+    loaders: list[Loader] = []
+
+    def noting(item: Item, place: Workplace) -> Outcome:
+        loaders.append(place.loader)
+        return Outcome(item.label, FINISHED)
+
+    monkeypatch.setattr("benchmarks.run.runner.attempt", noting)
+    run(CELLS, tmp_path, Options(torch.device("cpu")), OneWorker())
+    assert len(loaders) == 3 and len(set(loaders)) == 1
 
 
 def test_without_ray_the_error_names_what_to_install(

@@ -285,12 +285,11 @@ def test_a_run_killed_three_times_ends_as_an_undisturbed_one(
     def some(pattern: str, n: int = 1) -> Callable[[], bool]:
         return lambda: len(list(results.glob(pattern))) >= n
 
-    for reached in (
-        some("cells/*.json"),
-        some("cells/*-eap-*.json", 2),
-        some("checkpoints/*-edge-pruning-*.safetensors"),
-    ):
-        kill_when(reached, suite, results)
+    kill_when(some("cells/*.json"), suite, results)
+    kill_when(some("cells/*-eap-*.json", 2), suite, results)
+    trains = some("checkpoints/*-edge-pruning-*.safetensors")
+    said = kill_when(trains, suite, results, "--jobs", "2", sent=signal.SIGTERM)
+    assert said == "stopped; run the same command to go on\n"
     assert not some("cells/*-edge-pruning-*.json")()
     subprocess.run([*COMMAND, str(suite), "--out", str(results)], check=True, capture_output=True)
     assert steady(results) == steady(folder)
@@ -298,17 +297,25 @@ def test_a_run_killed_three_times_ends_as_an_undisturbed_one(
     assert not list(results.rglob("*.tmp")) and not list((results / "checkpoints").iterdir())
 
 
-def kill_when(reached: Callable[[], bool], suite: Path, results: Path) -> None:
-    """Start the run and `kill -9` it once something is there."""
+def kill_when(
+    reached: Callable[[], bool],
+    suite: Path,
+    results: Path,
+    *options: str,
+    sent: int = signal.SIGKILL,
+) -> str:
+    """Start the run and send it a signal once something is there; gives what it said."""
     process = subprocess.Popen(
-        [*COMMAND, str(suite), "--out", str(results), "--checkpoint-every", "0"],
+        [*COMMAND, str(suite), "--out", str(results), "--checkpoint-every", "0", *options],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         while not reached():
-            assert process.poll() is None, process.stderr and process.stderr.read().decode()
+            assert process.poll() is None, process.stderr and process.stderr.read()
             time.sleep(0.001)
     finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+        os.kill(process.pid, sent)
+        said = process.communicate()[1]
+    return said
