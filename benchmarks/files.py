@@ -30,9 +30,15 @@ class DamagedError(ValueError):
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file in the same folder, force it to disk, then rename it."""
+    """Let `write` fill a temporary file in the same folder, force it to disk, then rename it.
+
+    Whoever writes it, it is readable as the umask says.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.touch()
+    mode = temporary.stat().st_mode
     write(temporary)
+    temporary.chmod(mode)
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)

@@ -253,6 +253,13 @@ def test_a_name_that_leads_elsewhere_reads_and_removes_nothing(store: Store) -> 
     assert outside.read_text() == "mine"
 
 
+def test_files_are_readable_as_the_umask_says(store: Store) -> None:
+    before = os.umask(0o027)
+    store.write(record("one"), scores(0), {"kl": torch.zeros(1, 2)})
+    os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in store.cells.glob("one.*")} == {0o640}
+
+
 def test_hidden_files_are_none_of_ours(store: Store) -> None:
     (store.cells / "._one.json").write_bytes(b"\0\5\26\7")
     store.prepare()
