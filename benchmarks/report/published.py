@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 
-def published(task: str, method: str, n_examples: int) -> dict[str, Any]:
-    """`kl`, `seconds` and their `source`, as far as they are known; empty where nothing is."""
+def published(task: str, model: str, method: str, n_examples: int) -> dict[str, Any]:
+    """`kl`, `seconds` and their `source`, as far as they are known; empty where nothing is.
+
+    Nothing is known of another model than the paper's: its numbers would be compared in vain.
+    """
     of_task = _table().get(task, {})
+    if model not in of_task.get("models", ()):
+        return {}
     found = of_task.get(str(n_examples), {}).get(method)
     return {**found, "source": of_task["source"]} if found else {}
 

@@ -78,8 +78,11 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def aligned(lines: Sequence[Line], layout: str) -> str:
-    """The table as text, in one of tabulate's layouts: `pipe`, `simple`, `latex_booktabs`."""
-    frame = _frame(lines)
+    """The table as text, in one of tabulate's layouts: `pipe`, `simple`, `latex_booktabs`.
+
+    Columns in which no line has a value are left out.
+    """
+    frame = _frame(lines).dropna(axis="columns", how="all")
     numeric = [all(map(_is_number, frame[name])) for name in frame.columns]
     return frame.map(_or_blank).to_markdown(
         index=False,

@@ -80,7 +80,7 @@ def _searched(panel: Panel, row: Row, search: SearchRecord) -> Line:
 
 def _line(panel: Panel, row: Row, setting: str, value: Estimate) -> Line:
     record = next(record for record in panel.records if record.name == row.cell)
-    printed = published(panel.task, row.method, panel.n_examples)
+    printed = published(panel.task, panel.model, row.method, panel.n_examples)
     return {
         "task": panel.task,
         "model": panel.model,

@@ -25,7 +25,7 @@ def runtime(results: Results) -> list[Line]:
         groups = grouped(one_row_each, lambda row: (row.method, row.setting))
         for (method, setting), rows in groups.items():
             records = [by_name[row.cell] for row in rows]
-            printed = published(panel.task, method, panel.n_examples)
+            printed = published(panel.task, panel.model, method, panel.n_examples)
             lines.append(
                 {
                     "task": panel.title,

@@ -138,16 +138,17 @@ def test_settings_that_follow_from_others_tell_no_variants_apart(
     assert {"full", "none"} <= fills
 
 
-def test_runtimes_stand_beside_published_ones_of_as_many_examples(
+def test_runtimes_stand_beside_published_ones_of_the_same_model_and_as_many_examples(
     folder: Path, add_cell: Callable[..., Finished]
 ) -> None:
     report(folder)
     assert {line["published_seconds"] for line in lines(folder, "runtime")} == {""}
     numbers = {"train": 200, "validation": 8, "test": N_PROMPTS}
+    papers: dict[str, Any] = {"n_prompts": numbers, "model": "openai-community/gpt2"}
     for seed in (0, 1):
-        add_cell("random", {"draws": 3}, SIZES, [0.0] * 4, draws=3, seed=seed, n_prompts=numbers)
+        add_cell("random", {"draws": 3}, SIZES, [0.0] * 4, draws=3, seed=seed, **papers)
         settings = {"threshold": 0.1}
-        add_cell("acdc", settings, [10], [0.9], kind="circuit", seed=seed, n_prompts=numbers)
+        add_cell("acdc", settings, [10], [0.9], kind="circuit", seed=seed, **papers)
     for path in (folder / "cells").glob("*eap*"):
         path.unlink()
     for path in (folder / "cells").glob("*acdc-0.01-*"):

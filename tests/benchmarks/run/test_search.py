@@ -200,7 +200,10 @@ def folder(tmp_path: Path, add_cell: Callable[..., Finished]) -> Path:
     """Two numbers of examples; at 400 the search found nothing within its tolerance."""
     store = Store(tmp_path / "results")
     for train, kl in ((400, 0.8), (200, 0.9)):
-        numbers: dict[str, Any] = {"n_prompts": {"train": train, "validation": 8, "test": 12}}
+        numbers: dict[str, Any] = {
+            "n_prompts": {"train": train, "validation": 8, "test": 12},
+            "model": "gpt2",
+        }
         for method, settings, sizes, values in (
             ("random", {"draws": 2}, [40, 10], [0.0, 3.0]),
             ("eap", {"selection": "top-absolute"}, [40, 10], [0.0, kl + 1]),
@@ -286,7 +289,9 @@ def test_published_values_stand_beside_as_many_examples(folder: Path) -> None:
     assert (first["published_kl"], first["published_seconds"]) == ("0.92", "18783")
     assert (second["published_kl"], second["published_seconds"]) == ("0.88", "")
     assert "Table 1" in (folder / "tables" / "examples.md").read_text()
-    assert published("ioi", "acdc", 300) == published("other", "acdc", 200) == {}
+    assert published("ioi", "gpt2", "acdc", 200)
+    assert published("ioi", "gpt2", "acdc", 300) == published("other", "gpt2", "acdc", 200) == {}
+    assert published("ioi", "another", "acdc", 200) == {}
 
 
 def test_panels_of_one_task_are_told_apart_by_their_examples(folder: Path) -> None:
