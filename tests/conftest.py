@@ -1,6 +1,7 @@
 """What all tests share: checked shapes, fixed seeds, no network, and real models where cached."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +19,13 @@ _checks = install_import_hook(["edgewise", "methods", "tasks"], "beartype.bearty
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Checked shapes and two threads are for tests: benchmarks have neither."""
+    """Checked shapes and two threads are for tests: benchmarks have neither. Ctrl-C works."""
     if config.getoption("benchmark_only"):
         _checks.uninstall()
     elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

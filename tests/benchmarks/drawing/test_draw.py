@@ -16,6 +16,8 @@ from benchmarks.cli import main
 from benchmarks.drawing.circuits import Edge, circuit_figure, drawn_edges, node_rows
 from benchmarks.drawing.draw import draw
 from benchmarks.drawing.layers import crossings, layout
+from benchmarks.record import Finished
+from benchmarks.store import Store
 from edgewise import Circuit, EdgeScores, Graph
 from tasks import TASKS
 from tests.benchmarks.samples import GRAPH
@@ -157,16 +159,27 @@ def test_a_drawing_is_an_svg_and_a_png_and_the_same_each_time(file: Path) -> Non
 
 
 def test_the_title_names_the_circuit_and_its_size(
-    tmp_path: Path, add_cell: Callable[..., dict]
+    tmp_path: Path, add_cell: Callable[..., Finished]
 ) -> None:
     record = add_cell("acdc", {"threshold": 0.1}, [8], [0.1], kind="circuit")
-    path = tmp_path / "results" / "cells" / f"{record['name']}.safetensors"
-    origin = {"definition": record["definition"], "model": "a/model"}
-    Circuit(GRAPH.mask_of([*EDGES, *DEAD]), GRAPH, origin).save(path)
+    store = Store(tmp_path / "results")
+    origin = {"definition": record.definition.as_json(), "model": "a/model"}
+    store.write(record, Circuit(GRAPH.mask_of([*EDGES, *DEAD]), GRAPH, origin))
+    path = store.cells / f"{record.name}.safetensors"
     (svg,) = draw(path, out=tmp_path / "one.svg")
     text = svg.read_text()
     assert f"ioi: ACDC, 8 edges, sparsity {100 * (1 - 8 / GRAPH.n_edges):.2f} %" in text
     assert "6 live edges under interchange ablation" in text and "a/model" in text
+
+
+def test_a_file_that_is_not_the_records_own_is_an_error(
+    tmp_path: Path, add_cell: Callable[..., Finished]
+) -> None:
+    record = add_cell("acdc", {"threshold": 0.1}, [8], [0.1], kind="circuit")
+    path = tmp_path / "results" / "cells" / f"{record.name}.safetensors"
+    Circuit(GRAPH.mask_of(EDGES), GRAPH).save(path)
+    with pytest.raises(ValueError, match=f"{path.name} is not the file that was written"):
+        draw(path, out=tmp_path / "one.svg")
 
 
 def test_a_compiled_programs_circuit_is_compared_with_the_nearest_true_one(

@@ -40,7 +40,7 @@ def cells(text: str = SUITE) -> list[Cell]:
 
 
 def known(cell: Cell, weights: str = "abc") -> Cell:
-    return replace(cell, bench=replace(cell.bench, weights=weights))
+    return replace(cell, bench=replace(cell.bench, weights=weights, architecture="{}"))
 
 
 def problems(text: str) -> list[str]:
@@ -262,7 +262,8 @@ def test_a_cells_name_is_readable_and_the_same_in_every_process() -> None:
         "from dataclasses import replace\n"
         "from benchmarks.grid.suite import single_cell\n"
         "cell = single_cell('acdc', 'tracr-reverse', model=None, seed=3, given={})\n"
-        "print(replace(cell, bench=replace(cell.bench, weights='abc')).name)\n"
+        "bench = replace(cell.bench, weights='abc', architecture='{}')\n"
+        "print(replace(cell, bench=bench).name)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == cell.name
@@ -287,6 +288,8 @@ def test_what_defines_a_cell_changes_its_name() -> None:
                 {"sizes": Sizes(train=99)},
                 {"ablation": "mean"},
                 {"dtype": "float64"},
+                {"architecture": '{"heads": 3}'},
+                {"tokenizer": "another"},
                 {"model": replace(bench.model, embeddings="joint")},
                 {"model": replace(bench.model, kv_heads="key-value")},
             )

@@ -81,7 +81,7 @@ def test_a_cell_is_known_by_what_is_in_the_file_and_not_by_where_it_is() -> None
 
 
 def test_a_task_of_the_suite_has_no_hash_of_a_file() -> None:
-    bench = replace(own_bench(), task="ioi", data=None, weights="abc")
+    bench = replace(own_bench(), task="ioi", data=None, weights="abc", architecture="{}")
     assert "data" not in bench.definition()
 
 
