@@ -10,7 +10,6 @@ prefix and writes a slice.
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import dropwhile
 from typing import Any, Literal
 
 import torch
@@ -154,15 +153,20 @@ class Graph:
         if writers is not None:
             depends |= writers
 
-        def is_before(block: Block) -> bool:
-            given = readers is not None and bool(readers[..., block.readers].any())
-            return not given and not depends[..., : block.n_legal].any()
-
-        for block in dropwhile(is_before, self.blocks[:-1]):
+        is_reached = False
+        for block in self.blocks[:-1]:
             legal = slice(block.n_legal)
+            given = None if readers is None else readers[..., block.readers]
+            is_reached = (
+                is_reached
+                or bool(given is not None and given.any())
+                or bool(depends[..., legal].any())
+            )
+            if not is_reached:
+                continue
             fed = (mask[..., block.readers, legal] & depends[..., None, legal]).any(-1)
-            if readers is not None:
-                fed |= readers[..., block.readers]
+            if given is not None:
+                fed |= given
             inputs = feeds[block.readers, block.writers]
             depends[..., block.writers] |= (fed[..., :, None] & inputs).any(-2)
         return depends
