@@ -120,10 +120,11 @@ class RecordedStep:
 
 
 class RecordedRow:
-    """The masked pass for masks that differ from `mask` in one reader's row alone.
+    """The masked pass for masks that lack some edges of one reader's row of `mask`.
 
-    The buffers must hold a run with such masks. Outputs that do not depend on the row are kept from
-    that run, so every call runs the same kernels: one by one at the first call, recorded later.
+    The mask itself runs first, at all of the buffers' places. Outputs that do not depend on the row
+    are kept from that run, so every call runs the same kernels: one by one at the first call,
+    recorded later. The buffers may not be run otherwise in between.
     """
 
     def __init__(
@@ -137,14 +138,16 @@ class RecordedRow:
         n_masks: int,
         memory: Memory,
     ) -> None:
-        self._model, self._kept, self._loss, self._reader = model, kept, loss, reader
+        self._model, self._kept, self._loss = model, kept, loss
         self._masks = mask.to(model.device, model.dtype).repeat(n_masks, 1, 1)
         self._rows = self._masks[:, reader].clone()
         self._total = torch.zeros(n_masks, dtype=torch.float64, device=model.device)
         given = model.graph, mask, reader
-        self._parts = schedule_after(*given, n_masks=n_masks, device=model.device)
+        self._change = schedule_after(*given, n_masks=n_masks, device=model.device)
         self._memory, self._has_run = memory, False
         self._recording: Recording | None = None
+        for batch, buffer in kept:
+            model.run(buffer, mask.repeat(n_masks, 1, 1), batch.targets)
 
     def __call__(self, rows: Bool[Tensor, "mask writer"]) -> Float[Tensor, " mask"]:
         """The loss over all prompts for each of up to `n_masks` rows, on the CPU."""
@@ -152,7 +155,7 @@ class RecordedRow:
         self._rows.copy_(filled, non_blocking=True)
         with ExitStack() as changing:
             for _, buffer in self._kept:
-                changing.enter_context(buffer.held.changing_row(self._reader, filled))
+                changing.enter_context(buffer.held.changing_row(self._change, filled))
             self._run_or_replay()
         return self._total[: len(rows)].cpu()
 
@@ -166,9 +169,9 @@ class RecordedRow:
         self._recording.replay()
 
     def _run(self) -> None:
-        self._masks[:, self._reader] = self._rows
+        self._masks[:, self._change.reader] = self._rows
         self._total.zero_()
         for batch, buffer in self._kept:
-            logits = self._model.run(buffer, self._masks, batch.targets, self._parts)
+            logits = self._model.run(buffer, self._masks, batch.targets, self._change.parts)
             loss = self._loss(logits, batch.full_logits, batch.pairs)
             self._total += loss.double().sum(-1)

@@ -99,6 +99,20 @@ def schedule(
     return parts if device.type == "cpu" else _moved(parts, device)
 
 
+@dataclass(frozen=True, eq=False)
+class RowChange:
+    """What a change to one reader's row of a mask entails: edges of it are removed or put back.
+
+    `row` is the mask's. `parts` have to run. `stale` are the writers that depend on the row but do
+    not run, because they lead nowhere, or may run at some tokens only.
+    """
+
+    reader: int
+    row: Bool[Tensor, " writer"]
+    parts: list[Part]
+    stale: Bool[Tensor, " writer"]
+
+
 def schedule_after(
     graph: Graph,
     mask: Bool[Tensor, "reader writer"],
@@ -106,19 +120,23 @@ def schedule_after(
     *,
     n_masks: int,
     device: torch.device,
-) -> list[Part]:
-    """The parts that have to run after any change to one reader's row of the mask.
+) -> RowChange:
+    """What a change to the reader's row of the mask entails, for `n_masks` such masks.
 
     Readers of the changed reader's own block use products, which do not depend on the row's edges.
     """
-    masks = mask.expand(n_masks, -1, -1)
-    changed = torch.zeros(n_masks, len(graph.readers), dtype=torch.bool)
-    changed[:, reader] = True
-    wanted = graph.downstream(masks, readers=changed) & graph.reaches_out(masks)[1]
+    changed = torch.zeros(len(graph.readers), dtype=torch.bool)
+    changed[reader] = True
+    dependent = graph.downstream(mask, readers=changed)
+    wanted = dependent & graph.reaches_out(mask)[1]
     own = next(block for block in graph.blocks if reader < block.readers.stop)
-    present = masks.clone()
-    present[:, own.readers] = True
-    return schedule(graph, wanted, present, device)
+    present = mask.clone()
+    present[own.readers] = True
+    masks = wanted.expand(n_masks, -1), present.expand(n_masks, -1, -1)
+    stale = dependent & ~wanted
+    last_mlp = graph.blocks[-2].writers
+    stale[last_mlp] = dependent[last_mlp]
+    return RowChange(reader, mask[reader].clone(), schedule(graph, *masks, device), stale)
 
 
 class HeldOutputs:
@@ -182,14 +200,20 @@ class HeldOutputs:
         self._masks.fill_(torch.nan)  # equal to no mask: every row counts as changed
 
     @contextmanager
-    def changing_row(self, reader: int, rows: Bool[Tensor, "mask writer"]) -> Iterator[None]:
-        """Allow one run whose masks differ from the last run's only in the reader's rows.
+    def changing_row(self, change: RowChange, rows: Bool[Tensor, "mask writer"]) -> Iterator[None]:
+        """Allow one run whose masks differ from the change's mask in the reader's rows alone.
 
-        The new rows are `rows`. The run uses the parts from `schedule_after`, or replays a
-        recording of such a run. If it fails, the reader's rows count as changed in the next run.
+        The new rows are `rows`. Every place must have run the change's mask, and since then only
+        such runs. The run uses the change's parts, or replays a recording of such a run. If it
+        fails, the reader's rows count as changed in the next run.
+
+        Raises ValueError for an edge that the mask lacks: its writer may never have run.
         """
-        own = self._masks[: len(rows), reader]
+        if bool((rows & ~change.row).any()):
+            raise ValueError("a changed row has edges that the mask before the change lacks")
+        own = self._masks[: len(rows), change.reader]
         own.fill_(torch.nan)
+        self._written[: len(rows), change.stale] = False
         self.is_row_changing = True
         try:
             yield

@@ -106,7 +106,7 @@ class ACDC(Method):
                 mask[reader] = False
                 continue
             tested = 0
-            evaluate = objective.of_reader(reader, len(parents))
+            evaluate = objective.of_reader(mask, reader, len(parents))
             while tested < len(parents):
                 at_once = min(objective.at_once, 1 + in_a_row // PER_MORE)
                 writers = parents[tested : tested + at_once]
@@ -190,29 +190,17 @@ class _Objective:
             total += self._loss(logits, batch.full_logits, batch.pairs).double().sum(-1).cpu()
         return self._mean(total)
 
-    def of_reader(self, reader: int, n_edges: int) -> Evaluate:
-        """A function that evaluates masks that differ only in this reader's row.
+    def of_reader(self, mask: Bool[Tensor, "reader writer"], reader: int, n_edges: int) -> Evaluate:
+        """A function that evaluates masks that lack some edges of this reader's row of `mask`.
 
         It will be called up to `n_edges` times. Where that pays, the pass is recorded and replayed.
         """
-        model, kept, at_once, memory = self._model, self._kept, self.at_once, self._memory
-        if memory is None or kept is None or n_edges < WORTH_RECORDING * at_once:
+        memory, kept = self._memory, self._kept
+        if memory is None or kept is None or n_edges < WORTH_RECORDING * self.at_once:
             return self
-        row: RecordedRow | None = None
-        is_first = True
-
-        def evaluate(masks: Bool[Tensor, "mask reader writer"]) -> list[float]:
-            nonlocal row, is_first
-            if is_first:  # all the buffers' places for masks are filled, as later calls need
-                is_first = False
-                filled = torch.cat([masks, masks[-1:].expand(at_once - len(masks), -1, -1)])
-                return self(filled)[: len(masks)]
-            if row is None:
-                given = model, kept, self._loss, masks[0], reader
-                row = RecordedRow(*given, n_masks=at_once, memory=memory)
-            return self._mean(row(masks[:, reader]))
-
-        return evaluate
+        given = self._model, kept, self._loss, mask, reader
+        row = RecordedRow(*given, n_masks=self.at_once, memory=memory)
+        return lambda masks: self._mean(row(masks[:, reader]))
 
     def _mean(self, total: Float[Tensor, " mask"]) -> list[float]:
         return (parallel.total(total) / self._n_pairs).tolist()

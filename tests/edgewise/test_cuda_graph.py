@@ -9,6 +9,7 @@ import torch
 from edgewise import cuda_graph
 from edgewise.transformer import MaskedTransformer
 from methods.acdc import ACDC
+from tests import models
 from tests.methods import toys
 
 
@@ -49,13 +50,16 @@ def test_acdc_finds_the_same_circuit_recorded(
     monkeypatch.setattr("methods.acdc.AT_ONCE", at_once)
     monkeypatch.setattr("methods.acdc.PER_MORE", 1)
     monkeypatch.setattr("methods.acdc.WORTH_RECORDING", 1)
-    model, task = toys.gpt2(n_layer=3), toys.task(toys.random_pairs(3))
+    hf = models.gpt2(n_layer=3, n_head=2, n_embd=12).double()
+    hf.transformer.h[-1].mlp.c_proj.weight.data *= 6  # its edge into `out` stays, others go
+    model, task = MaskedTransformer(hf), toys.task(toys.random_pairs(3))
     found = []
     for model.cuda_graphs in (False, True):
         generator = torch.Generator().manual_seed(0)
         found.append(ACDC(threshold=threshold).discover(model, task, generator=generator))
     plain, replayed = found
     assert recorded
+    assert plain.mask[-1, -1]
     assert torch.equal(plain.mask, replayed.mask)
     assert plain.meta["tested"] == replayed.meta["tested"]
     assert plain.meta["objective"] == pytest.approx(replayed.meta["objective"], rel=1e-9)

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from torch import Tensor
 
 from edgewise.masked_run import Run, running
-from edgewise.schedule import Part, schedule_after, whole
+from edgewise.schedule import Part, RowChange, schedule_after, whole
 from edgewise.transformer import MaskedTransformer
 from edgewise.writers import WriterBuffer
 from tests.models import gpt2, random_masks, random_soft_masks, random_tokens
@@ -125,25 +126,61 @@ def test_a_backward_pass_after_another_run_is_an_error(
         loss.backward()
 
 
-def test_given_parts_run_where_a_row_changes_and_nowhere_else(
-    model: MaskedTransformer, buffer: WriterBuffer
-) -> None:
-    masks = random_masks(model.graph, 1, density=0.5).repeat(2, 1, 1)
+@pytest.fixture
+def masks(model: MaskedTransformer) -> Tensor:
+    """The same random one twice, in which all writers lead to `out`."""
+    mask = random_masks(model.graph, 1, density=0.5)
+    mask[:, -1] = True
+    return mask.repeat(2, 1, 1)
+
+
+@pytest.fixture
+def change(model: MaskedTransformer, buffer: WriterBuffer, masks: Tensor) -> RowChange:
+    """Of the last MLP's row, in these masks, which the buffer holds."""
     model.run(buffer, masks)
     reader = len(model.graph.readers) - 2
-    parts = schedule_after(model.graph, masks[0], reader, n_masks=2, device=model.device)
+    return schedule_after(model.graph, masks[0], reader, n_masks=2, device=model.device)
+
+
+@pytest.fixture
+def changed(masks: Tensor, change: RowChange) -> Tensor:
+    """The masks without some edges of the row."""
     changed = masks.clone()
-    changed[:, reader] ^= model.graph.legal[reader]
+    changed[0, change.reader, ::2] = changed[1, change.reader, ::3] = False
+    return changed
+
+
+def test_given_parts_run_where_a_row_changes_and_nowhere_else(
+    model: MaskedTransformer, buffer: WriterBuffer, change: RowChange, changed: Tensor
+) -> None:
     expected = model(buffer.tokens, changed, model.activations(random_tokens(2, 5, seed=1)))
-    with buffer.held.changing_row(reader, changed[:, reader]):
-        found = model.run(buffer, changed, parts=parts)
+    with buffer.held.changing_row(change, changed[:, change.reader]):
+        found = model.run(buffer, changed, parts=change.parts)
     torch.testing.assert_close(found, expected)
     before = model.flops
     model.run(buffer, changed)
     assert model.flops - before < 0.2 * before  # `out` alone
     with pytest.raises(RuntimeError, match="outside"):
-        model.run(buffer, masks, parts=parts)
+        model.run(buffer, changed, parts=change.parts)
     assert_all_runs_again(model, buffer)
+
+
+def test_a_changed_row_with_an_edge_that_the_mask_lacks_is_an_error(
+    buffer: WriterBuffer, change: RowChange
+) -> None:
+    rows = torch.stack([change.row, buffer.graph.legal[change.reader]])
+    with pytest.raises(ValueError, match="lacks"), buffer.held.changing_row(change, rows):
+        pass
+
+
+def test_of_a_replayed_run_the_last_mlp_counts_as_run_at_some_tokens_only(
+    buffer: WriterBuffer, masks: Tensor, change: RowChange, changed: Tensor
+) -> None:
+    before = buffer.held.outdated(masks.float(), masks)
+    with buffer.held.changing_row(change, changed[:, change.reader]):
+        pass  # a replay calls nothing here
+    after = buffer.held.outdated(changed.float(), changed)
+    assert (before ^ after).nonzero()[:, 1].tolist() == [len(buffer.graph.writers) - 1] * 2
 
 
 def test_a_row_whose_change_is_broken_off_runs_again(
@@ -151,9 +188,11 @@ def test_a_row_whose_change_is_broken_off_runs_again(
 ) -> None:
     masks = random_masks(model.graph, 2, density=0.5)
     expected = model.run(buffer, masks)
-    start = model.graph.blocks[1].writers.start
-    buffer.delta[:, :, start : model.graph.blocks[1].writers.stop] = torch.nan
-    reader = model.graph.blocks[1].readers.start
-    with pytest.raises(KeyError), buffer.held.changing_row(reader, masks[:, reader]):
+    block = model.graph.blocks[1]
+    buffer.delta[:, :, block.writers] = torch.nan
+    reader = block.readers.start
+    change = schedule_after(model.graph, model.graph.legal, reader, n_masks=2, device=model.device)
+    rows = masks[:, reader] & change.row
+    with pytest.raises(KeyError), buffer.held.changing_row(change, rows):
         raise KeyError
     assert torch.equal(model.run(buffer, masks), expected)
