@@ -7,15 +7,15 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when huggingface_hub is imported
 
-import jaxtyping
 import pytest
 import torch
 from huggingface_hub import try_to_load_from_cache
-from jaxtyping import install_import_hook
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from tests.shapes import check_shapes, unchecked_shapes
+
 # Before anything of ours is imported, which the conftest files below do.
-_checks = install_import_hook(["edgewise", "methods", "tasks"], "beartype.beartype")
+_checks = check_shapes(["edgewise", "methods", "tasks"])
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,11 +40,13 @@ def _seeded() -> None:
 
 @pytest.fixture
 def unchecked() -> Iterator[None]:
-    """Shapes are not checked, as outside the tests: the product's own errors come to light."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
+    """Shapes are not checked, as outside the tests.
+
+    The product's own errors come to light; and hundreds of steps, whose shapes are those of the
+    short runs of other tests, take half the time.
+    """
+    with unchecked_shapes():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from jaxtyping import TypeCheckError
+from beartype.roar import BeartypeCallHintViolation
 
 from edgewise.prompts import PromptPairs
 
@@ -95,5 +95,5 @@ def test_no_file_is_longer_than_400_lines(file: Path) -> None:
 
 def test_a_wrong_shape_is_an_error_in_tests() -> None:
     prompts = torch.zeros(2, 3, dtype=torch.long)
-    with pytest.raises(TypeCheckError):
+    with pytest.raises(BeartypeCallHintViolation):
         PromptPairs(prompts, prompts, lengths=prompts[0], targets=prompts, answers=prompts)
