@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgewise.batches import Batch, Batches, mean_activations
-from edgewise.graph import Ablation
+from edgewise.batches import Batches, mean_activations
 from edgewise.prompts import PromptPairs
 from edgewise.transformer import MaskedTransformer
 from tests.edgewise.conftest import Case
@@ -19,27 +18,27 @@ DRAWS = [[0, 1], [2], [6, 5, 4], [1, 1, 3], [3, 0], [2, 2], [5, 1, 4, 6, 0, 2, 3
 close = torch.testing.assert_close
 
 
-def expected_batch(
-    model: MaskedTransformer, pairs: PromptPairs, index: list[int], ablation: Ablation
-) -> Batch:
-    """Each prompt run alone, without pads; the mean written out."""
-    chosen = pairs[torch.tensor(index)]
-    logits = [
-        model(pairs.clean[[one], : pairs.lengths[one]], targets=pairs.targets[[one]])[0]
-        for one in index
+def logits_alone(model: MaskedTransformer, pairs: PromptPairs) -> list[Tensor]:
+    """Each prompt run alone, without pads."""
+    return [
+        model(pairs.clean[[one], :length], targets=pairs.targets[[one]])[0]
+        for one, length in enumerate(pairs.lengths.tolist())
     ]
-    return Batch(chosen, None, torch.stack(logits))
 
 
-def naive_mean(model: MaskedTransformer, pairs: PromptPairs) -> Tensor:
-    alone = [
+def activations_alone(model: MaskedTransformer, pairs: PromptPairs) -> list[Tensor]:
+    """Each corrupted prompt run alone, without pads."""
+    return [
         model.activations(prompt[None, :length])[0]
         for prompt, length in zip(pairs.corrupted, pairs.lengths.tolist(), strict=True)
     ]
+
+
+def naive_mean(alone: list[Tensor]) -> Tensor:
     return torch.stack(
         [
             torch.stack([a[position] for a in alone if len(a) > position]).mean(0)
-            for position in range(int(pairs.lengths.max()))
+            for position in range(max(map(len, alone)))
         ]
     )
 
@@ -62,23 +61,22 @@ def test_any_budget_gives_what_each_prompt_gives_alone(
     batches = Batches(model, pairs, ablation, budget_bytes=budget)
     assert batches.n_kept == (len(pairs) if kept is None else kept)
     assert bytes_of(batches) <= budget
+    logits, activations = logits_alone(model, pairs), activations_alone(model, pairs)
+    mean = naive_mean(activations)
     for index in DRAWS:
         batch = batches.batch(torch.tensor(index))
         width = max(LENGTHS[one] for one in index)
         assert batch.pairs.clean.shape == (len(index), width)
         assert torch.equal(batch.pairs.lengths, torch.tensor([LENGTHS[one] for one in index]))
-        expected = expected_batch(model, pairs, index, ablation)
-        close(batch.full_logits, expected.full_logits, **TOLERANCE)
+        close(batch.full_logits, torch.stack([logits[one] for one in index]), **TOLERANCE)
         if ablation == "zero":
             assert batch.ablated is None
         elif ablation == "mean":
-            close(batch.ablated, naive_mean(model, pairs)[:width], **TOLERANCE)
+            close(batch.ablated, mean[:width], **TOLERANCE)
         else:
             assert batch.ablated is not None
-            for one, activations in zip(index, batch.ablated, strict=True):
-                length = LENGTHS[one]
-                alone = model.activations(pairs.corrupted[[one], :length])[0]
-                close(activations[:length], alone, **TOLERANCE)
+            for one, ablated in zip(index, batch.ablated, strict=True):
+                close(ablated[: LENGTHS[one]], activations[one], **TOLERANCE)
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
@@ -120,7 +118,11 @@ def test_what_is_kept_is_run_once_and_what_is_not_each_time(case: Case, ablation
 
 def test_a_mean_is_taken_over_the_prompts_that_reach_a_position(case: Case) -> None:
     pairs = random_pairs(LENGTHS)
-    close(mean_activations(case.model, pairs), naive_mean(case.model, pairs), **TOLERANCE)
+    close(
+        mean_activations(case.model, pairs),
+        naive_mean(activations_alone(case.model, pairs)),
+        **TOLERANCE,
+    )
 
 
 def test_a_mean_can_be_taken_over_other_prompts_of_other_lengths(case: Case) -> None:
@@ -129,7 +131,7 @@ def test_a_mean_can_be_taken_over_other_prompts_of_other_lengths(case: Case) -> 
         batches = Batches(case.model, pairs, "mean", mean_over=others)
         batch = batches.batch(torch.tensor([0, 1]))
         assert batch.ablated is not None and batch.ablated.shape[0] == 7
-        mean = naive_mean(case.model, others)[:7]
+        mean = naive_mean(activations_alone(case.model, others))[:7]
         close(batch.ablated[: len(mean)], mean, **TOLERANCE)
         assert not batch.ablated[len(mean) :].any()
 

@@ -31,34 +31,35 @@ def one_at_a_time(
 ) -> dict[str, Tensor]:
     mean = mean_activations(model, mean_over)
     values = {name: torch.empty(len(circuits), len(pairs)) for name in METRICS}
-    for row, circuit in enumerate(circuits):
-        for column in range(len(pairs)):
-            pair = pairs[torch.tensor([column])]
-            ablated = None
-            if ablation != "zero":
-                length = pair.clean.shape[1]
-                corrupted = model.activations(pair.corrupted)
-                ablated = corrupted if ablation == "interchange" else mean[:length]
+    for column in range(len(pairs)):
+        pair = pairs[torch.tensor([column])]
+        full = model(pair.clean, targets=pair.targets)
+        ablated = {
+            "zero": None,
+            "interchange": model.activations(pair.corrupted),
+            "mean": mean[: pair.clean.shape[1]],
+        }[ablation]
+        for row, circuit in enumerate(circuits):
             logits = model(pair.clean, circuit.mask, ablated, pair.targets)
-            full = model(pair.clean, targets=pair.targets)
             for name, metric in METRICS.items():
                 values[name][row, column] = metric(logits, full, pair)[0]
     return values
 
 
-@pytest.mark.parametrize("batch_tokens", [1, 40, 4096])
 @pytest.mark.parametrize("ablation", ABLATIONS)
 def test_every_value_is_that_of_one_circuit_on_one_prompt(
-    case: Case, ablation: Any, batch_tokens: int, monkeypatch: pytest.MonkeyPatch
+    case: Case, ablation: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgewise.batches.BATCH_TOKENS", batch_tokens)
+    """However many tokens run at once."""
     graph, pairs = case.model.graph, random_pairs(LENGTHS)
     circuits = circuits_of(random_masks(graph, 3, density=0.6), graph)
-    values = evaluate(case.model, pairs, circuits, metrics=METRICS, ablation=ablation)
     expected = one_at_a_time(case.model, pairs, circuits, ablation, pairs)
-    assert values.keys() == METRICS.keys()
-    for name in METRICS:
-        close(values[name], expected[name], rtol=1e-4, atol=1e-5)
+    for batch_tokens in (1, 40, 4096):
+        monkeypatch.setattr("edgewise.batches.BATCH_TOKENS", batch_tokens)
+        values = evaluate(case.model, pairs, circuits, metrics=METRICS, ablation=ablation)
+        assert values.keys() == METRICS.keys()
+        for name in METRICS:
+            close(values[name], expected[name], rtol=1e-4, atol=1e-5)
 
 
 def test_the_full_circuit_is_faithful_and_the_empty_one_is_the_corrupted_prompt(
