@@ -153,7 +153,7 @@ def test_log_alphas_start_near_ten_and_multipliers_at_zero() -> None:
     assert start["multipliers"].tolist() == [0, 0]
 
 
-def test_weight_decay_alone_opens_the_masks() -> None:
+def test_weight_decay_alone_opens_the_masks(unchecked: None) -> None:
     """At the paper's rates an untouched log-alpha is 4.5 after 200 steps, 0.46 after 500."""
     settings = EdgePruning(batch_size=1, lagrangian_learning_rate=1e-18)
     task = toys.task(training_loss=constant_loss)
@@ -194,7 +194,7 @@ def test_the_gradient_of_log_alphas_and_multipliers_together_is_clipped_to_norm_
     assert float(moments.norm()) == pytest.approx(0.1)
 
 
-def test_multipliers_ascend() -> None:
+def test_multipliers_ascend(unchecked: None) -> None:
     """λ₁ falls while the sparsity is below its target and rises while above; λ₂ only rises."""
     history = torch.stack([state["multipliers"] for state in states(CLOSING)])
     first, second = history.diff(dim=0).T
@@ -203,7 +203,7 @@ def test_multipliers_ascend() -> None:
     assert (second[1:20] > 0).all()
 
 
-def test_a_target_above_one_presses_harder() -> None:
+def test_a_target_above_one_presses_harder(unchecked: None) -> None:
     reachable, unreachable = (
         states(dataclasses.replace(CLOSING, target_sparsity=target))[-1] for target in (0.7, 1.2)
     )
@@ -232,7 +232,7 @@ def test_node_masks_multiply_whole_columns(tmp_path: Path, monkeypatch: pytest.M
     assert len(mask[-1].unique()) > 3
 
 
-def test_without_node_masks_only_edges_are_trained() -> None:
+def test_without_node_masks_only_edges_are_trained(unchecked: None) -> None:
     circuit = discover(dataclasses.replace(CLOSING, node_masks=False))
     assert circuit.extra.keys() == {"log_alpha"}
     sizes, _ = tensor_sizes(circuit.graph)
@@ -241,7 +241,7 @@ def test_without_node_masks_only_edges_are_trained() -> None:
     assert 0 < circuit.n_edges < circuit.graph.n_edges
 
 
-def test_the_node_loss_closes_nodes() -> None:
+def test_the_node_loss_closes_nodes(unchecked: None) -> None:
     """With the edges' own target at almost nothing."""
     settings = dataclasses.replace(CLOSING, target_sparsity=1e-3, node_target=0.9)
     n_writers = len(toys.gpt2(n_layer=1).graph.writers)
@@ -253,7 +253,7 @@ def test_the_node_loss_closes_nodes() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_it_finds_the_one_edge_that_matters(seed: int) -> None:
+def test_it_finds_the_one_edge_that_matters(seed: int, unchecked: None) -> None:
     """All heads and MLPs write zero, so only `tok->out` does; the loss outweighs the penalty."""
     model, task = toys.gpt2(torch.float32), toys.task()
     loud = dataclasses.replace(task, training_loss=lambda *args: 1000 * kl_divergence(*args))

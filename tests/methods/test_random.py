@@ -97,8 +97,11 @@ def test_edges_of_the_position_embedding_come_last() -> None:
 
 
 @EACH_GRAPH
-def test_a_path_takes_each_writer_and_each_reader_alike(graph: Graph) -> None:
+def test_a_path_takes_each_writer_and_each_reader_alike(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of `out` any writer, then of that writer any reader; within five standard deviations."""
+    monkeypatch.setattr("methods.random.PATHS_AT_ONCE", 500)  # of which the first is looked at
     n = 600
     first, second = torch.zeros(len(graph.writers)), torch.zeros(len(graph.readers))
     for scores in rankings(graph, n):
