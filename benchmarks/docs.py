@@ -19,13 +19,13 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import click
 from tabulate import tabulate
-from transformers import AutoTokenizer
 
 from benchmarks.grid.cell import BUNDLED, TINY_LLAMA
 from benchmarks.grid.settings import allowed, task_defaults
 from benchmarks.grid.suite import SUITES, suite_names
 from edgewise.method import Method
 from edgewise.metrics import Metric
+from edgewise.pretrained import load_tokenizer
 from methods import METHODS
 from tasks import TASKS, CustomTask, TaskBuilder
 from tasks.models.bundled import FOLDER
@@ -213,7 +213,7 @@ def facts_of(builder: TaskBuilder) -> Facts:
     try:
         task = builder.build(unused, tokenizer, seed=0)
     except ValueError:  # its tokenizer knows the words of the Boolean tasks alone
-        model, tokenizer = BUNDLED, AutoTokenizer.from_pretrained(FOLDER)
+        model, tokenizer = BUNDLED, load_tokenizer(FOLDER)
         task = builder.build(unused, tokenizer, seed=0)
     sizes = len(task.train), len(task.validation), len(task.test)
     return Facts(f"any, such as `{model}`", task.ablation, sizes, task.metrics, task.primary)

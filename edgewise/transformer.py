@@ -17,14 +17,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
-from transformers.utils.import_utils import is_accelerate_available
+from transformers import PreTrainedModel
 
 from edgewise import flops
-from edgewise.architectures import Architecture, architecture_of, check_supported
+from edgewise.architectures import Architecture, architecture_of
 from edgewise.graph import Graph
 from edgewise.masked_run import Run, running
 from edgewise.prefix import NO_PREFIX, Prefix
+from edgewise.pretrained import load_model
 from edgewise.schedule import Part, whole
 from edgewise.targets import check_range, distinct_rows, rows_of
 from edgewise.writers import WriterBuffer
@@ -100,17 +100,10 @@ class MaskedTransformer:
         `device`. The writers' outputs stay with the embedding, so its device needs room for them.
 
         Raises ValueError for an architecture that is not supported, before any weight is read, and
-        OSError for a model that is neither on disk nor downloadable.
+        for weights that are missing, unexpected or of another shape; OSError for a model that is
+        neither on disk nor downloadable. Python code in the model's folder is never run.
         """
-        if device_map is not None and not is_accelerate_available():
-            raise ValueError(
-                f"device_map={device_map!r} needs the package accelerate: "
-                "pip install 'edgewise[large]'"
-            )
-        check_supported(AutoConfig.from_pretrained(id_or_folder))
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            id_or_folder, dtype=dtype, device_map=device_map
-        )
+        model: Any = load_model(id_or_folder, dtype=dtype, device_map=device_map)
         model = model.to(device) if device_map is None else model
         id = id or str(id_or_folder)
         return cls(model, embeddings=embeddings, kv_heads=kv_heads, id=id)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from benchmarks.grid.cell import BUNDLED, TINY_LLAMA, Bench, Cell, ModelOptions
 from edgewise import MaskedTransformer, Task
 from edgewise.precision import dtype_of, set_products
+from edgewise.pretrained import load_tokenizer
 from tasks import find_task
 from tasks.models.bundled import FOLDER
 from tasks.models.tiny_llama import tiny_llama, tiny_tokenizer
@@ -117,7 +118,12 @@ def identify_cells(cells: Iterable[Cell], loader: Loader) -> list[Cell]:
 
 
 def _tokenizer(id: str) -> Any:
-    return tiny_tokenizer() if id == TINY_LLAMA else AutoTokenizer.from_pretrained(_location(id))
+    if id == TINY_LLAMA:
+        return tiny_tokenizer()
+    try:
+        return load_tokenizer(_location(id))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"no tokenizer of {id!r}: {_first_line(error)}") from error
 
 
 def _load(

@@ -95,15 +95,21 @@ _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _EXPECTED = "which is not supported; expected float32, bfloat16 or float16 throughout"
 
 
-def check_supported(config: PreTrainedConfig) -> None:
-    """Raises ValueError for a model type that is not supported, and for quantised weights."""
-    model = f" of {config.name_or_path}" if config.name_or_path else ""
-    if config.model_type not in ARCHITECTURES:
+def check_type(model_type: str | None, name: str | None) -> None:
+    """Raises ValueError for a model type that is not supported. `name` is the model's, if known."""
+    if model_type not in ARCHITECTURES:
+        model = f" of {name}" if name else ""
         raise ValueError(
-            f"model type {config.model_type!r}{model} is not supported; "
+            f"model type {model_type!r}{model} is not supported; "
             f"supported: {', '.join(ARCHITECTURES)}"
         )
+
+
+def check_supported(config: PreTrainedConfig) -> None:
+    """Raises ValueError for a model type that is not supported, and for quantised weights."""
+    check_type(config.model_type, config.name_or_path)
     if getattr(config, "quantization_config", None) is not None:
+        model = f" of {config.name_or_path}" if config.name_or_path else ""
         raise ValueError(f"the weights{model} are quantised, {_EXPECTED}")
 
 

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 from statistics import fmean
+from typing import Any
 
 import click
 import torch
@@ -19,14 +20,13 @@ from jaxtyping import Int
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedTokenizerFast,
     get_cosine_schedule_with_warmup,
 )
 
+from edgewise.pretrained import load_model, load_tokenizer
 from edgewise.progress import track
 from tasks.models.bundled import FOLDER, corpus
 
@@ -113,8 +113,8 @@ def examine(
     among the right and wrong words would be. `probability_difference`: the probability of the right
     words minus that of the wrong ones.
     """
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model: Any = load_model(folder)
+    tokenizer: Any = load_tokenizer(folder)
     answers: dict[str, list[tuple[float, float, float]]] = {}
     for question in questions:
         logits = model(**tokenizer(question.prompt, return_tensors="pt")).logits[0, -1]

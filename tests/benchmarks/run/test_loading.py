@@ -89,3 +89,18 @@ def test_how_a_batch_is_padded_or_cut_is_not_part_of_a_tokenizer() -> None:
     assert tokenizer_hash(tokenizer) == before
     tokenizer.backend_tokenizer.add_tokens(["xyzzy"])
     assert tokenizer_hash(tokenizer) != before
+
+
+def test_a_model_or_tokenizer_that_is_not_whole_is_an_error_in_one_line(
+    folder: Callable[..., Path],
+) -> None:
+    model = folder(gpt2)
+    bench = Bench("ioi", 1, 0, model=ModelOptions(str(model)))
+    for name, message in (
+        ("tokenizer.json", f"no tokenizer of '{model}': "),
+        ("model.safetensors", f"model '{model}' holds no loadable model: "),
+    ):
+        (model / name).unlink()
+        with pytest.raises(ValueError, match=message) as error:
+            identity_of(bench, Loader(torch.device("cpu")))
+        assert len(str(error.value).splitlines()) == 1
