@@ -45,7 +45,7 @@ def definition(folder: Path) -> dict[str, Any]:
     return Bench("ioi", 1, 0, model=bench.model, **known).definition()
 
 
-@pytest.mark.parametrize(("build", "change"), CHANGES, ids=str)
+@pytest.mark.parametrize(("build", "change"), CHANGES)
 def test_the_same_weights_in_another_architecture_are_another_model(
     folder: Callable[..., Path], build: Callable[[], HFModel], change: dict[str, Any]
 ) -> None:
