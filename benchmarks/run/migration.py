@@ -31,9 +31,12 @@ def migrate(folder: Path) -> int:
     """Bring a folder's records up to date; gives the number of cells.
 
     Cells without results are removed: a run tries them again. Raises ValueError, before anything is
-    changed, for a model that is not at hand or is not the one of a record.
+    changed, for a folder without results, and for a model that is not at hand or is not the one of
+    a record.
     """
     store = Store(folder)
+    if not store.cells.is_dir():
+        raise ValueError(f"no results in {folder}; expected a folder that `edgewise run` wrote")
     kinds = (store.cells, store.matched, store.searches, store.crossed)
     old = {kind: _of_version_1(kind) for kind in kinds}
     cells = {n: fields for n, fields in old[store.cells].items() if fields["status"] == "finished"}

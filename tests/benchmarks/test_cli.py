@@ -56,6 +56,7 @@ def assert_one_line_error(result: Result, *parts: str) -> None:
             ["model 'no-such/model' is not on disk nor to be downloaded"],
         ),
         (["report", "no/such"], ["no results in no/such"]),
+        (["migrate", "no/such"], ["no results in no/such"]),
         (["check", "no/such"], ["no reference cell in no/such"]),
         (["check", "--only", "edge-prunning"], ["unknown method", "edge-pruning"]),
     ],
@@ -147,7 +148,7 @@ def test_results_of_a_newer_version_are_one_line(tmp_path: Path, verb: list[str]
     assert_one_line_error(invoke(*verb, "results"), f"has schema {SCHEMA + 1}")
 
 
-@pytest.mark.parametrize("verb", ["run", "discover", "report", "draw", "check", "list"])
+@pytest.mark.parametrize("verb", ["run", "discover", "report", "draw", "check", "migrate", "list"])
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     result = invoke(verb, "--help")
     assert result.exit_code == 0
