@@ -5,7 +5,15 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when huggingface_hub is imported
+# Read once, when huggingface_hub or jax is imported, here or in a process that a test starts. jax
+# compiles without optimisation, as programs run a few times only; later processes find its work.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "d" / "jax")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import pytest
 import torch
@@ -26,19 +34,6 @@ def pytest_configure(config: pytest.Config) -> None:
         torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _compile_quickly(config: pytest.Config) -> None:
-    """Tracr's programs run a few times only, and the same ones in every process of the tests.
-
-    Processes that the tests start inherit all this.
-    """
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
-    if hasattr(config, "cache"):
-        folder = config.cache.mkdir("jax")
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
-        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
