@@ -21,8 +21,14 @@ from methods.edge_pruning import EdgePruning
 from tests.methods import toys
 
 _EDGE_PRUNING = EdgePruning(
-    steps=200, warmup_steps=10, target_warmup_steps=140, batch_size=5, target_sparsity=0.7
+    steps=60,
+    warmup_steps=5,
+    target_warmup_steps=42,
+    learning_rate=2.0,
+    batch_size=5,
+    target_sparsity=0.7,
 )
+"""Some masks close, most stay open."""
 DISCOVERIES: dict[str, Any] = {
     "eap": EAP(),
     "acdc": ACDC(threshold=1e-3),
@@ -30,7 +36,7 @@ DISCOVERIES: dict[str, Any] = {
     "edge-pruning-samples": replace(_EDGE_PRUNING, noise_samples=3),
 }
 ABLATIONS: tuple[Ablation, ...] = ("interchange", "mean")
-INTERRUPTED_AFTER = 90
+INTERRUPTED_AFTER = 30
 """Losses of the run that is interrupted and goes on."""
 
 
