@@ -21,6 +21,7 @@ print(resident())
 """
 
 
+@pytest.mark.slow
 def test_freed_memory_is_kept_until_it_is_released() -> None:
     script = SCRIPT.format(size=SIZE)
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

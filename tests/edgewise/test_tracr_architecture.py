@@ -283,6 +283,7 @@ def test_a_program_that_tracr_cannot_compile_is_an_error_that_names_it() -> None
         TracrArchitecture.compile(program, vocab="ab", max_seq_len=3)
 
 
+@pytest.mark.slow
 def test_jax_is_not_imported_until_something_is_compiled() -> None:
     imports = "import sys, tasks, edgewise, edgewise.architectures.tracr"
     code = f"{imports}; assert 'jax' not in sys.modules"

@@ -12,6 +12,8 @@ from tasks import TASKS, gendered_pronoun, greater_than, ioi
 from tasks.shared.text import encode
 from tests.tasks.test_ioi import distinct, splits, texts, unpadded
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["ioi", "ioi-t1", "greater-than", "greater-than-01", "gendered-pronoun"]
 TRAIN = 10_000
 EVERY = 500

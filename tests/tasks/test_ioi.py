@@ -244,6 +244,7 @@ def test_a_larger_training_set_contains_the_smaller_and_changes_no_other(
         assert torch.equal(getattr(small.train, side), getattr(large.train, side)[:100])
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_prompts_are_distinct_and_tokenised_right(
     family: IndirectObject, tokenizer: PreTrainedTokenizerBase
 ) -> None:
@@ -327,6 +328,7 @@ def accuracy_by_template(folder: Path, *, size: int) -> dict[Template, float]:
     return accuracies
 
 
+@pytest.mark.slow
 def test_a_small_story_model_solves_every_template(stories: Path) -> None:
     accuracies = accuracy_by_template(stories, size=20)
     table = "\n".join(

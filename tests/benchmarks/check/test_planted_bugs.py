@@ -15,6 +15,8 @@ from edgewise.prompts import PromptPairs
 from edgewise.transformer import MaskedTransformer
 from methods import acdc, edge_pruning
 
+pytestmark = pytest.mark.usefixtures("unchecked")  # as `edgewise check` runs
+
 
 def differences(method: str, task: str) -> list[Difference]:
     """The check of one method's reference cells on one task."""

@@ -8,6 +8,6 @@ from benchmarks.grid.suite import load_suite
 
 @pytest.mark.regression
 @pytest.mark.slow
-def test_every_reference_value_holds() -> None:
+def test_every_reference_value_holds(unchecked: None) -> None:
     differences = check(load_suite(SUITE).cells)
     assert not differences, "\n".join(map(str, differences))

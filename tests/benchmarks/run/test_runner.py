@@ -314,7 +314,7 @@ def kill_when(
     try:
         while not reached():
             assert process.poll() is None, process.stderr and process.stderr.read()
-            time.sleep(0.001)
+            time.sleep(0.01)
     finally:
         os.kill(process.pid, sent)
         said = process.communicate()[1]

@@ -56,6 +56,7 @@ def test_it_solves_the_task(name: str, model: MaskedTransformer) -> None:
         assert values["probability_difference"] >= 0.9
 
 
+@pytest.mark.slow
 def test_no_text_contains_a_question_s_prompt() -> None:
     texts = list(islice(corpus.texts(Random(6)), 20_000))
     openings = {text[: len(question.prompt)] for question in QUESTIONS for text in texts}
