@@ -1,28 +1,50 @@
 """Calls are checked against their annotations in tests: types, and the axes of tensors.
 
-This does what jaxtyping's own decorator does in less time. That one checks arguments twice, binds
-them to names and opens a scope of axis names for functions without tensors, too.
+This does what jaxtyping's own import hook does in less time: that one checks arguments twice, binds
+them to names, opens a scope of axes for functions without tensors, too, and compiles all libraries
+anew that the checked modules import.
 """
 
+import ast
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from types import SimpleNamespace
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any, get_type_hints
 
-import jaxtyping
 from beartype import beartype
-from jaxtyping import config
+from jaxtyping import config, jaxtyped
 
-_jaxtyped: Any = jaxtyping.jaxtyped
+_DECORATOR = "_checked_in_tests"
 
 
-def check_shapes(packages: list[str]) -> Any:
-    """Check functions and dataclasses of what is imported from now on, until `uninstall`."""
-    jaxtyping.jaxtyped = _decorator  # pyright: ignore
-    return jaxtyping.install_import_hook(packages, "beartype.beartype")
+class ShapeChecks(MetaPathFinder):
+    """Checks the functions and dataclasses of these packages, once it is in `sys.meta_path`."""
+
+    def __init__(self, packages: Sequence[str]) -> None:
+        self.packages = packages
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname.partition(".")[0] not in self.packages:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _Loader(fullname, spec.loader.path)
+        return spec
+
+
+def check_shapes(packages: Sequence[str]) -> ShapeChecks:
+    """From the next import on."""
+    checks = ShapeChecks(packages)
+    sys.meta_path.insert(0, checks)
+    return checks
 
 
 @contextmanager
@@ -36,25 +58,44 @@ def unchecked_shapes() -> Iterator[None]:
         config.update("jaxtyping_disable", before)
 
 
-def _decorator(*, typechecker: object) -> Callable[[Any], Any]:
-    """What the import hook puts on every function and class in the place of `jaxtyped`."""
-    return _checked_class_or_function
+class _Loader(SourceFileLoader):
+    """Compiles a module with the decorator, and leaves no bytecode."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        tree = _Decorating().visit(ast.parse(self.get_data(path), path))
+        return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
+
+    def exec_module(self, module: ModuleType) -> None:
+        vars(module)[_DECORATOR] = _checked
+        super().exec_module(module)
 
 
-def _checked_class_or_function(decorated: Any) -> Any:
+class _Decorating(ast.NodeTransformer):
+    """Functions as they are written, below all other decorators; classes above all others."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.decorator_list.append(ast.copy_location(ast.Name(_DECORATOR, ast.Load()), node))
+        return self.generic_visit(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.decorator_list.insert(0, ast.copy_location(ast.Name(_DECORATOR, ast.Load()), node))
+        return self.generic_visit(node)
+
+
+def _checked(decorated: Any) -> Any:
     if not inspect.isclass(decorated):
-        return _checked(decorated)
+        return _checked_function(decorated)
     if dataclasses.is_dataclass(decorated):
-        decorated.__init__ = _checked(decorated.__init__)
+        decorated.__init__ = _checked_function(decorated.__init__)
     return decorated
 
 
-def _checked(function: Any) -> Any:
-    if inspect.isgeneratorfunction(function):
-        return _jaxtyped(function, typechecker=beartype)
-    hints = function.__annotations__ = {
-        name: _resolved(hint, function) for name, hint in function.__annotations__.items()
-    }
+def _checked_function(function: Any) -> Any:
+    if inspect.isgeneratorfunction(function):  # beartype alone checks its arguments too late
+        return jaxtyped(function, typechecker=beartype)
+    hints = {name: _resolved(hint, function) for name, hint in function.__annotations__.items()}
+    function.__annotations__ = hints
     checking: Any = beartype(function)
 
     @wraps(function)
@@ -65,7 +106,7 @@ def _checked(function: Any) -> Any:
     def with_axes(*args: Any, **kwargs: Any) -> Any:
         if config.jaxtyping_disable:
             return function(*args, **kwargs)
-        with _jaxtyped("context"):  # names of axes stand for one size within this call
+        with jaxtyped("context"):  # names of axes stand for one size within this call
             return checking(*args, **kwargs)
 
     return with_axes if any("jaxtyping" in repr(hint) for hint in hints.values()) else plain

@@ -165,7 +165,7 @@ def test_every_order_is_that_of_the_literal_search(
 
 
 def test_the_orders_differ() -> None:
-    model, task = toys.gpt2(), toys.task()
+    model, task = toys.llama(kv_heads="key-value"), toys.task()
     masks = [
         discover(ACDC(THRESHOLDS[0], reader_order, parent_order), model, task).mask
         for reader_order in ORDERS
