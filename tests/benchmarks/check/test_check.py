@@ -67,6 +67,7 @@ def unchanged(_: dict[str, Any]) -> None:
     pass
 
 
+@pytest.mark.slow
 def test_what_was_recorded_is_found_again_on_another_number_of_threads(
     changed: Callable[[str, Change], Path], recorded: Path
 ) -> None:
@@ -79,6 +80,7 @@ def test_what_was_recorded_is_found_again_on_another_number_of_threads(
     assert check_folder(folder, reference=recorded) == (len(CELLS), [])
 
 
+@pytest.mark.slow
 def test_a_new_recording_replaces_the_old_whatever_the_order_of_the_threads(
     recorded: Path,
 ) -> None:

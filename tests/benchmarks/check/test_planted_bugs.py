@@ -15,7 +15,7 @@ from edgewise.prompts import PromptPairs
 from edgewise.transformer import MaskedTransformer
 from methods import acdc, edge_pruning
 
-pytestmark = pytest.mark.usefixtures("unchecked")  # as `edgewise check` runs
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unchecked")]  # as `edgewise check` runs
 
 
 def differences(method: str, task: str) -> list[Difference]:

@@ -37,6 +37,7 @@ def models(suite: Suite) -> set[str]:
 FULL = [name for name in suite_names() if models(load_suite(name)) - {BUNDLED, TINY_LLAMA}]
 
 
+@pytest.mark.slow
 def test_without_network_and_weights_every_full_suite_says_in_one_line_what_is_missing(
     tmp_path: Path,
 ) -> None:

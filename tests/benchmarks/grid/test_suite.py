@@ -255,6 +255,7 @@ def test_one_method_of_a_suite_can_be_chosen() -> None:
         load_suite("tracr", only="adcd")
 
 
+@pytest.mark.slow
 def test_a_cells_name_is_readable_and_the_same_in_every_process() -> None:
     cell = known(single_cell("acdc", "tracr-reverse", model=None, seed=3, given={}))
     assert cell.name.startswith("tracr-reverse-acdc-")

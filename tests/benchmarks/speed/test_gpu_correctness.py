@@ -93,6 +93,7 @@ def test_a_run_that_forgets_its_optimiser_is_noticed(monkeypatch: pytest.MonkeyP
             run()
 
 
+@pytest.mark.slow
 def test_a_device_that_draws_otherwise_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(correctness, "_drawn", lambda draw, source, *size, **given: draw(*size))
     for _, run in of("Edge Pruning, 10 steps"):
