@@ -1,19 +1,18 @@
-"""Single files of a results folder: written whole or not at all, compared with their checksums."""
+"""Single files of a results folder: records, tensors beside them, and their checksums."""
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.checking import problems
 from benchmarks.record import Checksums, Damaged
+from edgewise.files import write_atomically
 
 SCHEMA = 2
 """The version of the files' format."""
@@ -27,29 +26,6 @@ T = TypeVar("T")
 
 class DamagedError(ValueError):
     """A file that is not what was written."""
-
-
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file in the same folder, force it to disk, then rename it.
-
-    Whoever writes it, it is readable as the umask says.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.touch()
-    mode = temporary.stat().st_mode
-    write(temporary)
-    temporary.chmod(mode)
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Temporary files whose process is gone; others belong to a run that is going on."""
-    for path in folder.glob("*.tmp"):
-        process = path.suffixes[-2].removeprefix(".")
-        if not (process.isdigit() and psutil.pid_exists(int(process))):
-            path.unlink(missing_ok=True)
 
 
 def checksum(path: Path) -> str:

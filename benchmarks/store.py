@@ -7,6 +7,7 @@
     DIR/searches/NAME.json                 the trials of a search, each a cell, and the nearest
     DIR/crossed/NAME.json, .prompts...     circuits of two tasks on the prompts of both
     DIR/checkpoints/NAME.safetensors       an unfinished discovery
+    DIR/claims/*.lock                      what a run is doing
 
 A cell is finished when its JSON is there, which is written last and holds the checksums of the
 files beside it. NAME ends in a hash of what defines the cell.
@@ -31,8 +32,6 @@ from benchmarks.files import (
     checksum,
     read_checked,
     records_in,
-    remove_leftovers,
-    write_atomically,
     write_record,
     write_tensors,
 )
@@ -49,6 +48,7 @@ from benchmarks.record import (
     Unfinished,
 )
 from edgewise import Circuit, EdgeScores
+from edgewise.files import remove_leftovers, write_atomically
 
 T = TypeVar("T")
 
@@ -67,11 +67,18 @@ class Store:
         self.folder = folder
         self.cells, self.matched = folder / "cells", folder / "matched"
         self.searches, self.crossed = folder / "searches", folder / "crossed"
-        self.checkpoints = folder / "checkpoints"
+        self.checkpoints, self.claims = folder / "checkpoints", folder / "claims"
 
     @property
     def _folders(self) -> tuple[Path, ...]:
-        return self.cells, self.matched, self.searches, self.crossed, self.checkpoints
+        return (
+            self.cells,
+            self.matched,
+            self.searches,
+            self.crossed,
+            self.checkpoints,
+            self.claims,
+        )
 
     def prepare(self) -> None:
         """Make the folder and clear what killed runs left behind.
@@ -82,7 +89,7 @@ class Store:
             for folder in self._folders:
                 folder.mkdir(parents=True, exist_ok=True)
                 write_atomically(folder / "probe", lambda path: path.write_text(""))
-                (folder / "probe").unlink()
+                (folder / "probe").unlink(missing_ok=True)
                 remove_leftovers(folder)
         except OSError as error:
             raise ValueError(f"cannot write to {self.folder}: {error.strerror}") from None

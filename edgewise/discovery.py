@@ -5,7 +5,9 @@ the discovery where the system allows it; on an accelerator it is the allocator'
 that is freed but kept by the process counts as resident, so release it first (edgewise.allocator).
 """
 
+import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -14,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save, save_file
 from torch import Tensor
 
 from edgewise import parallel
+from edgewise.files import write_atomically
 from edgewise.transformer import MaskedTransformer
+
+_log = logging.getLogger(__name__)
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -92,7 +97,8 @@ class Checkpoint:
 
     The meter's readings are saved with it, so work done between the checkpoint and a kill, which is
     repeated, is counted once. With several ranks, the first one reads and writes the file, and all
-    of them continue from its state and readings.
+    of them continue from its state and readings. A file that is not what was saved is renamed to
+    `*.damaged`, with a warning, and the discovery starts anew.
     """
 
     def __init__(self, path: Path, meter: Meter, *, every_seconds: float = 60.0) -> None:
@@ -111,24 +117,51 @@ class Checkpoint:
     def _read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         if not self.path.exists():
             return None
-        with safe_open(self.path, framework="pt") as file:
-            header = json.loads(file.metadata()["edgewise"])
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                saved = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if "digest" not in saved or "edgewise" not in saved:
+                raise ValueError("no checkpoint of this version")
+            if _digest(tensors, saved["edgewise"]) != saved["digest"]:
+                raise ValueError("not what was saved: its digest differs")
+        except (SafetensorError, ValueError) as error:
+            aside = self.path.with_suffix(".damaged")
+            self.path.replace(aside)
+            _log.warning(
+                "checkpoint %s: %s; it is set aside as %s, and the discovery starts anew",
+                self.path,
+                error,
+                aside.name,
+            )
+            return None
+        return tensors, json.loads(saved["edgewise"])
+
+    @contextmanager
+    def repeating(self) -> Iterator[None]:
+        """A block that does again what the checkpoint's readings have counted."""
+        readings = self._meter.state()
+        yield
+        self._meter.restore(readings)
 
     def due(self) -> bool:
         return parallel.rank() == 0 and time.monotonic() - self._last >= self._every
 
     def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         header = json.dumps({"state": dict(state), "meter": self._meter.state()})
-        temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-        save_file(own, temporary, metadata={"edgewise": header})
-        temporary.replace(self.path)
+        metadata = {"edgewise": header, "digest": _digest(own, header)}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, lambda temporary: save_file(own, temporary, metadata=metadata))
         self._last = time.monotonic()
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
+
+
+def _digest(tensors: Mapping[str, Tensor], header: str) -> str:
+    """SHA-256 of a checkpoint's tensors and header."""
+    return hashlib.sha256(header.encode() + save(dict(tensors))).hexdigest()
 
 
 def synchronize(device: torch.device) -> None:

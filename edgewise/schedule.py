@@ -152,7 +152,30 @@ class HeldOutputs:
         self._graph, self._device, self._paired = graph, device, paired
         self._written = torch.zeros(n_masks, len(graph.writers), dtype=torch.bool)
         self._masks = torch.zeros(n_masks, *graph.legal.shape, dtype=dtype)  # of the last run
+        self._restored: Bool[Tensor, "mask writer"] | None = None
         self.is_row_changing = False
+
+    @property
+    def written(self) -> Bool[Tensor, "mask writer"]:
+        """The writers whose outputs are held, for the masks of the last run."""
+        return self._written.clone()
+
+    @property
+    def masks(self) -> Float[Tensor, "mask reader writer"]:
+        """Those of the last run."""
+        return self._masks.clone()
+
+    @contextmanager
+    def restoring(self, written: Bool[Tensor, "mask writer"]) -> Iterator[None]:
+        """Let a run with the `masks` of another buffer run what is `written` in that buffer.
+
+        Then this buffer holds the same outputs, so that later runs cost what they would cost there.
+        """
+        self._restored = written
+        try:
+            yield
+        finally:
+            self._restored = None
 
     def next_parts(
         self, masks: Float[Tensor, "mask reader writer"] | Bool[Tensor, "mask reader writer"]
@@ -170,7 +193,10 @@ class HeldOutputs:
         present = masks != 0
         outdated = self.outdated(masks, present)
         first = int(outdated.any(0).long().argmax())
-        wanted = outdated & self._graph.reaches_out(present, first=first)[1]
+        if self._restored is not None:
+            wanted = outdated & self._restored
+        else:
+            wanted = outdated & self._graph.reaches_out(present, first=first)[1]
         self._masks[: len(masks)] = masks
         self._written[: len(masks)] &= ~outdated
         return schedule(self._graph, wanted, present, self._device)

@@ -11,7 +11,7 @@ removed. Once an edge has to stay, the results for the edges after it are of no 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -88,18 +88,22 @@ class ACDC(Method):
         graph = model.graph
         visits = self._visits(graph, generator)
         objective = _Objective(self, model, task)
-        mask, done = graph.legal.clone(), 0
-        counts = {"tested": 0, "dropped": 0, "close": 0}
-        (current,) = objective(mask[None])
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
             tensors, state = saved
             mask, done, current = tensors["mask"], state["done"], state["current"]
-            counts = state["counts"]
-        in_a_row = 0  # removals since an edge last had to stay
+            counts, in_a_row = state["counts"], state["in_a_row"]
+            with checkpoint.repeating():
+                objective.restore(tensors)
+        else:
+            mask, done = graph.legal.clone(), 0
+            (current,) = objective(mask[None])
+            counts = {"tested": 0, "dropped": 0, "close": 0}
+            in_a_row = 0  # removals since an edge last had to stay
         for position in track(range(done, len(visits)), "acdc", total=len(visits), done=done):
             if checkpoint is not None and checkpoint.due():
                 state = {"done": position, "current": current, "counts": counts}
-                checkpoint.save({"mask": mask}, state)
+                state["in_a_row"] = in_a_row
+                checkpoint.save({"mask": mask, **objective.state()}, state)
             reader, parents = visits[position]
             if is_dead(graph, mask, reader):
                 counts["dropped"] += int(mask[reader].sum())
@@ -189,6 +193,21 @@ class _Objective:
             logits = self._model.run(buffer, masks, batch.targets)
             total += self._loss(logits, batch.full_logits, batch.pairs).double().sum(-1).cpu()
         return self._mean(total)
+
+    def state(self) -> dict[str, Tensor]:
+        """Which outputs the buffers hold, the same in all of them."""
+        if self._kept is None:
+            return {}
+        held = self._kept[0][1].held
+        return {"held.written": held.written, "held.masks": held.masks.bool()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Compute what the buffers held. If they had another size, they stay empty."""
+        for batch, buffer in self._kept or ():
+            written = state.get("held.written")
+            if written is not None and written.shape == buffer.held.written.shape:
+                with buffer.held.restoring(written):
+                    self._model.run(buffer, state["held.masks"], batch.targets)
 
     def of_reader(self, mask: Bool[Tensor, "reader writer"], reader: int, n_edges: int) -> Evaluate:
         """A function that evaluates masks that lack some edges of this reader's row of `mask`.

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from benchmarks.files import write_atomically
+from edgewise.files import write_atomically
 from edgewise.method import Family
 from methods import METHODS
 

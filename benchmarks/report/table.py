@@ -11,9 +11,9 @@ from pandas import DataFrame
 from tabulate import LATEX_ESCAPE_RULES
 
 from benchmarks.drawing.style import method_style
-from benchmarks.files import write_atomically
 from benchmarks.report.panels import Estimate, Panel, Row
 from benchmarks.report.results import Results
+from edgewise.files import write_atomically
 
 Line = dict[str, Any]
 """A row of a table, by column. An `Estimate` has its bounds in brackets; in CSV, in two columns."""

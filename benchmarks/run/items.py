@@ -24,6 +24,7 @@ from benchmarks.record import (
     Unfinished,
 )
 from benchmarks.run import environment
+from benchmarks.run.claims import Claimed, claim
 from benchmarks.run.crossing import cross
 from benchmarks.run.execute import discover, execute
 from benchmarks.run.loading import Loader
@@ -34,6 +35,8 @@ from edgewise import parallel
 from edgewise.discovery import Unsupported
 from methods import METHODS
 
+CLAIMED = "claimed"
+"""The status of an item that another run is doing."""
 DISCOVERY, SECOND_CUT, COMPARISON = range(3)
 """Stages: discoveries; cells cut from the training of another; what compares circuits."""
 
@@ -90,6 +93,11 @@ class Item(Protocol):
         """Workers begin a stage when the one before it is done."""
         return DISCOVERY
 
+    @property
+    def claim(self) -> str:
+        """What only one of all runs in a folder may do at a time."""
+        return self.label
+
     def do(self, place: Workplace) -> None: ...
 
     def note_error(self, error: Exception, message: str, place: Workplace) -> str:
@@ -97,10 +105,16 @@ class Item(Protocol):
         return FAILED
 
 
-def attempt(item: Item, place: Workplace) -> Outcome:
-    """Do it; an error ends this item alone."""
+def attempt(item: Item, place: Workplace, *, wait: bool = True) -> Outcome:
+    """Do it; an error ends this item alone.
+
+    If another run in this folder is doing it, wait for that run or leave it to that run.
+    """
     try:
-        item.do(place)
+        with claim(place.store.claims, item.claim, wait=wait):
+            item.do(place)
+    except Claimed:
+        return Outcome(item.label, CLAIMED)
     except Exception as error:
         outcome = failure(item, error, place)
         if parallel.size() > 1 and outcome.status == FAILED:
@@ -132,8 +146,15 @@ class CellItem(Item):
     def stage(self) -> int:
         return SECOND_CUT if self.cuts_again else DISCOVERY
 
+    @property
+    def claim(self) -> str:
+        """Cells with the same training run one after the other, so that one of them trains."""
+        return _training(self.cell.definition()) or self.label
+
     def do(self, place: Workplace) -> None:
         cell, store, loader = self.cell, place.store, place.loader
+        if parallel.from_first(lambda: store.is_done(cell.name)):
+            return  # by another run, in the meantime
         model, task = loader.model(cell.bench), loader.task(cell.bench)
         checkpoint, every = store.checkpoint(cell.name), place.options.checkpoint_seconds
         if parallel.rank() > 0:
@@ -194,7 +215,8 @@ class MatchingItem(Item):
         return COMPARISON
 
     def do(self, place: Workplace) -> None:
-        match(self.bench, place.store, place.loader)
+        if parallel.rank() == 0:
+            match(self.bench, place.store, place.loader)
 
 
 @dataclass(frozen=True)
@@ -212,7 +234,8 @@ class CrossingItem(Item):
         return COMPARISON
 
     def do(self, place: Workplace) -> None:
-        cross(self.crossing, place.store, place.loader)
+        if parallel.rank() == 0:
+            cross(self.crossing, place.store, place.loader)
 
 
 def cell_items(cells: Iterable[Cell]) -> list[CellItem]:

@@ -7,11 +7,12 @@ two tasks are crossed at the end. With several jobs, workers take cell after cel
 search, processes here or slots of a Ray cluster; a cell's seconds are then not those of a quiet
 machine, and its record says how many jobs there were. Under torchrun all ranks share each
 discovery, which is always run; the first alone evaluates, matches and writes, and an error on any
-of them ends the run.
+of them ends the run. Several runs may share a folder: they share out its cells
+(benchmarks/run/claims.py).
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from benchmarks.grid.crossing import Crossing
 from benchmarks.grid.search import Search
 from benchmarks.run.backends import Backend, Processes
 from benchmarks.run.items import (
+    CLAIMED,
     COMPARISON,
     CrossingItem,
     Item,
@@ -98,28 +100,48 @@ def run(
         work.append(MatchingItem(bench))
     for pair in crossings:
         work.append(CrossingItem(Crossing(identified(pair.first), identified(pair.second))))
-    if parallel.rank() > 0:
-        work = [item for item in work if item.stage < COMPARISON]
     skipped = [Outcome(cell.name, SKIPPED) for cell in cells if cell.name in done]
     place = Workplace(store, loader, options)
-    if backend is not None:
-        return skipped + _spread(work, backend, place)
-    return skipped + [attempt(item, place) for item in track(work, "cells")]
+    ended = _one_by_one(work, place) if backend is None else _spread(work, backend, place)
+    return skipped + list(track(ended, "cells", total=len(work)))
 
 
-def _spread(work: Sequence[Item], backend: Backend, place: Workplace) -> list[Outcome]:
-    """Stage by stage, every item in a worker."""
+def _one_by_one(work: Sequence[Item], place: Workplace) -> Iterator[Outcome]:
+    """In this process.
+
+    What another run is doing comes last, and what compares circuits after it.
+    """
+    postponed: list[Item] = []
+    for item in work:
+        if postponed and item.stage == COMPARISON:
+            postponed.append(item)
+            continue
+        outcome = attempt(item, place, wait=False)
+        if outcome.status == CLAIMED:
+            postponed.append(item)
+        else:
+            yield outcome
+    for item in postponed:
+        yield attempt(item, place, wait=True)
+
+
+def _spread(work: Sequence[Item], backend: Backend, place: Workplace) -> Iterator[Outcome]:
+    """Stage by stage, every item in a worker; what another run is doing comes last in its stage."""
     options = replace(place.options, jobs=backend.jobs)
     folder = place.store.folder.resolve()
-    outcomes: list[Outcome] = []
     for stage in sorted({item.stage for item in work}):
         items = [item for item in work if item.stage == stage]
-        ended = backend.map(partial(_in_worker, folder, options), items)
-        for item, result in track(ended, "cells", total=len(items)):
-            if isinstance(result, Exception):
-                result = failure(item, result, place)
-            outcomes.append(result)
-    return outcomes
+        for wait in (False, True):
+            postponed: list[Item] = []
+            in_worker = partial(_in_worker, folder, options, wait)
+            for item, result in backend.map(in_worker, items):
+                if isinstance(result, Exception):
+                    yield failure(item, result, place)
+                elif result.status == CLAIMED:
+                    postponed.append(item)
+                else:
+                    yield result
+            items = postponed
 
 
 def _prepare_worker(threads: int) -> None:
@@ -128,8 +150,8 @@ def _prepare_worker(threads: int) -> None:
     tqdm.set_lock(RLock())
 
 
-def _in_worker(folder: Path, options: Options, item: Item) -> Outcome:
-    outcome = attempt(item, Workplace(Store(folder), _kept_loader(options), options))
+def _in_worker(folder: Path, options: Options, wait: bool, item: Item) -> Outcome:
+    outcome = attempt(item, Workplace(Store(folder), _kept_loader(options), options), wait=wait)
     release_freed_memory()  # the other workers may need it
     return outcome
 

@@ -79,6 +79,7 @@ def test_a_stopped_verb_says_in_one_line_how_to_go_on(
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.slow
 def test_recomputing_costs_operations_and_changes_no_circuit() -> None:
     records = []
     for place, options in {"plain": [], "less": ["--recompute"]}.items():

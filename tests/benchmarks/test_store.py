@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import files as files_module
 from benchmarks import store as store_module
-from benchmarks.files import SCHEMA, write_atomically
+from benchmarks.files import SCHEMA
 from benchmarks.record import FAILED, Damaged, Failure, Finished, RowRecord, Unfinished
 from benchmarks.store import Store
 from edgewise import Circuit, EdgeScores, Graph
+from edgewise import files as files_module
+from edgewise.files import write_atomically
 from tests.benchmarks.samples import record_fields
 
 GRAPH = Graph(n_layers=1, n_heads=2)
@@ -94,17 +95,19 @@ def test_the_json_is_written_after_the_tensors(
     assert written == ["one.safetensors", "one.prompts.safetensors", "one.json"]
 
 
-def test_leftovers_of_dead_processes_are_cleared_and_those_of_live_ones_kept(
-    store: Store,
+def test_leftovers_of_dead_processes_are_cleared_from_every_folder(
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    (store.cells / f"one.json.{dead.pid}.tmp").write_text("half")
-    (store.checkpoints / f"one.{dead.pid}.tmp").write_text("half")
-    (store.cells / f"two.json.{os.getpid()}.tmp").write_text("half")
+    with monkeypatch.context() as patch:
+        patch.setattr(files_module.os, "getpid", lambda: dead.pid)
+        for folder in (store.cells, store.checkpoints):
+            with pytest.raises(FileNotFoundError):
+                write_atomically(folder / "one", lambda temporary: temporary.rename("/nowhere/one"))
+    assert list(store.folder.rglob("*.tmp"))
     store.prepare()
-    left = [path.name for path in store.folder.rglob("*.tmp")]
-    assert left == [f"two.json.{os.getpid()}.tmp"]
+    assert not list(store.folder.rglob("*.tmp"))
 
 
 def test_a_finished_cells_checkpoint_is_cleared_and_an_unfinished_ones_kept(store: Store) -> None:
@@ -270,11 +273,3 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot write to"):
         Store(tmp_path / "file" / "results").prepare()
-
-
-def test_an_atomic_write_replaces_what_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    for text in ("old", "new"):
-        write_atomically(path, lambda temporary, text=text: temporary.write_text(text))
-        assert path.read_text() == text
-    assert [file.name for file in tmp_path.iterdir()] == ["file"]

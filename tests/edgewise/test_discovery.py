@@ -1,12 +1,13 @@
 """Meter and checkpoint: no second and no operation is lost or counted twice."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from edgewise import discovery
 from edgewise.allocator import release_freed_memory
@@ -121,6 +122,43 @@ def test_a_checkpoint_gives_back_tensors_and_state(
     checkpoint.remove()
     assert checkpoint.load() is None and not path.exists()
     checkpoint.remove()
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def altered(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def replaced(path: Path) -> None:
+    save_file({"step": torch.tensor(1)}, path)
+
+
+@pytest.mark.parametrize("damage", [truncated, altered, emptied, replaced])
+def test_a_damaged_checkpoint_is_set_aside_with_a_warning(
+    model: MaskedTransformer,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    damage: Callable[[Path], None],
+) -> None:
+    path = tmp_path / "cell.safetensors"
+    meter = Meter(model)
+    Checkpoint(path, meter).save({"step": torch.tensor(1)}, STATE)
+    damage(path)
+    content = path.read_bytes()
+    assert Checkpoint(path, meter).load() is None
+    assert meter.flops == 0 and not path.exists()
+    assert path.with_suffix(".damaged").read_bytes() == content
+    (message,) = caplog.messages
+    assert str(path) in message and "cell.damaged" in message
 
 
 def test_work_up_to_a_checkpoint_is_counted_once_and_work_after_it_when_done_again(

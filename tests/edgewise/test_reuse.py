@@ -60,6 +60,7 @@ def in_full(model: MaskedTransformer, tokens: Tensor, masks: Tensor, *given: Any
     return model(tokens, masks.float().requires_grad_(), *given).detach()
 
 
+@pytest.mark.slow
 def test_a_thousand_circuits_evaluated_together_are_those_of_passes_in_full(
     model: MaskedTransformer,
 ) -> None:

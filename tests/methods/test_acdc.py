@@ -36,6 +36,9 @@ EACH_MODEL = pytest.mark.parametrize("model", MODELS)
 SEED = 5
 THRESHOLDS = (0.003, 0.1)
 """In every model edges stay at the first, and components die at the second."""
+EACH_THRESHOLD = pytest.mark.parametrize(
+    "threshold", [THRESHOLDS[0], pytest.param(THRESHOLDS[1], marks=pytest.mark.slow)]
+)
 
 
 def discover(
@@ -142,7 +145,7 @@ def assert_the_same(
     assert dropped > 0 or threshold == THRESHOLDS[0]
 
 
-@pytest.mark.parametrize("threshold", THRESHOLDS)
+@EACH_THRESHOLD
 @pytest.mark.parametrize("ablation", ABLATIONS)
 @pytest.mark.parametrize("objective", ["training", "attribution"])
 @EACH_MODEL
@@ -153,7 +156,7 @@ def test_it_finds_the_circuit_of_the_literal_search(
     assert_the_same(MODELS[model](), task, threshold, objective=objective)
 
 
-@pytest.mark.parametrize("threshold", THRESHOLDS)
+@EACH_THRESHOLD
 @pytest.mark.parametrize("parent_order", ORDERS)
 @pytest.mark.parametrize("reader_order", ORDERS)
 @pytest.mark.parametrize("model", ["gpt2", "llama, key-value readers"])
@@ -164,6 +167,7 @@ def test_every_order_is_that_of_the_literal_search(
     assert_the_same(MODELS[model](), toys.task(), threshold, **orders)
 
 
+@pytest.mark.slow
 def test_the_orders_differ() -> None:
     model, task = toys.llama(kv_heads="key-value"), toys.task()
     masks = [
@@ -174,8 +178,9 @@ def test_the_orders_differ() -> None:
     assert len(torch.stack(masks).unique(dim=0)) > 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("at_once", "buffer_bytes"), [(4, 0), (1, 2**30), (3, 2**30)])
-@pytest.mark.parametrize("threshold", THRESHOLDS)
+@EACH_THRESHOLD
 def test_how_much_is_run_at_once_does_not_matter(
     threshold: float, at_once: int, buffer_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,22 +245,44 @@ def test_an_edge_that_costs_exactly_the_threshold_stays(monkeypatch: pytest.Monk
     assert circuit.meta["close"] == 3
 
 
-@pytest.mark.parametrize("calls", [1, 6, 12])
-def test_an_interrupted_search_goes_on_to_the_same_circuit(tmp_path: Path, calls: int) -> None:
+@pytest.mark.parametrize("calls", [2, 6, 11, 16])
+@pytest.mark.parametrize("buffer_bytes", [0, 2**30])
+@pytest.mark.parametrize("kv_heads", ["query", "key-value"])
+def test_an_interrupted_search_goes_on_to_the_same_circuit_at_the_same_cost(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kv_heads: Any,
+    buffer_bytes: int,
+    calls: int,
+) -> None:
     """Random orders, so that the order is kept, too."""
-    settings = ACDC(threshold=THRESHOLDS[1], reader_order="random", parent_order="random")
-    model, task = toys.llama(), toys.task()
-    undisturbed = discover(settings, model, task)
+    settings = ACDC(
+        threshold=THRESHOLDS[1],
+        reader_order="random",
+        parent_order="random",
+        buffer_bytes=buffer_bytes,
+    )
+    monkeypatch.setattr(acdc, "PER_MORE", 1)
+    task = toys.task()
 
-    def checkpoint() -> Checkpoint:
-        return Checkpoint(tmp_path / "state.safetensors", Meter(model), every_seconds=0.0)
+    def run(task: Task) -> tuple[Circuit, int]:
+        """The circuit, and the operations that a search costs that goes on from `state`."""
+        model = toys.llama(kv_heads=kv_heads)
+        meter = Meter(model)
+        checkpoint = Checkpoint(tmp_path / "state.safetensors", meter, every_seconds=0.0)
+        with meter.run():
+            circuit = discover(settings, model, task, checkpoint)
+        return circuit, meter.flops
 
+    undisturbed, expected = run(task)
+    (tmp_path / "state.safetensors").unlink()
     doomed = dataclasses.replace(task, training_loss=toys.interrupting(kl_divergence, calls))
     with pytest.raises(toys.Interrupted):
-        discover(settings, model, doomed, checkpoint())
-    resumed = discover(settings, model, task, checkpoint())
+        run(doomed)
+    resumed, flops = run(task)
     assert torch.equal(resumed.mask, undisturbed.mask)
     assert resumed.meta == undisturbed.meta
+    assert flops == expected
 
 
 def test_in_float32_decisions_near_the_threshold_are_counted() -> None:

@@ -153,6 +153,7 @@ def test_log_alphas_start_near_ten_and_multipliers_at_zero() -> None:
     assert start["multipliers"].tolist() == [0, 0]
 
 
+@pytest.mark.slow
 def test_weight_decay_alone_opens_the_masks(unchecked: None) -> None:
     """At the paper's rates an untouched log-alpha is 4.5 after 200 steps, 0.46 after 500."""
     settings = EdgePruning(batch_size=1, lagrangian_learning_rate=1e-18)
@@ -203,6 +204,7 @@ def test_multipliers_ascend(unchecked: None) -> None:
     assert (second[1:20] > 0).all()
 
 
+@pytest.mark.slow
 def test_a_target_above_one_presses_harder(unchecked: None) -> None:
     reachable, unreachable = (
         states(dataclasses.replace(CLOSING, target_sparsity=target))[-1] for target in (0.7, 1.2)
@@ -241,6 +243,7 @@ def test_without_node_masks_only_edges_are_trained(unchecked: None) -> None:
     assert 0 < circuit.n_edges < circuit.graph.n_edges
 
 
+@pytest.mark.slow
 def test_the_node_loss_closes_nodes(unchecked: None) -> None:
     """With the edges' own target at almost nothing."""
     settings = dataclasses.replace(CLOSING, target_sparsity=1e-3, node_target=0.9)

@@ -81,6 +81,7 @@ def depth(node: ast.AST) -> int:
     return inside + isinstance(node, ast.BoolOp | ast.UnaryOp)
 
 
+@pytest.mark.slow
 def test_a_shape_s_values_are_python_s() -> None:
     for shape in shapes():
         for choice, value in enumerate(shape.values.tolist()):

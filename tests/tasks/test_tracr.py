@@ -81,6 +81,7 @@ def reproduces(name: str, mask: Tensor, pairs: PromptPairs, ablation: Ablation) 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "ablation", "bos"), TRUTHS)
 def test_removal_arrives_at_the_known_circuit(name: str, ablation: Ablation, bos: bool) -> None:
     graph = model_of(name).graph
@@ -106,6 +107,7 @@ def test_a_true_circuit_alone_is_the_program_and_no_edge_of_it_can_go(
         assert not reproduces(name, smaller, built(name).test, ablation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ablation", ["zero", "interchange"])
 def test_removal_in_all_orders_at_once_is_removal_edge_by_edge(ablation: Ablation) -> None:
     """The twin tests every edge, live or not, in every order for itself, in passes of one mask."""
@@ -208,6 +210,7 @@ def test_answers_are_what_the_program_means(name: str) -> None:
     assert built(name).metrics["accuracy"](full, full, pairs).eq(1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_bos_is_scored_on_request_only(name: str) -> None:
     width = built(name).test.clean.shape[1]

@@ -97,6 +97,7 @@ def test_a_program_means_what_plain_python_says(name: str) -> None:
         assert list(compute(tokens)) == MEANINGS[name](tokens)
 
 
+@pytest.mark.slow
 @EACH_PROGRAM
 def test_the_compiled_model_computes_the_program_on_every_input(name: str) -> None:
     program, pairs = builder(name).program, built(name).test
@@ -104,6 +105,7 @@ def test_the_compiled_model_computes_the_program_on_every_input(name: str) -> No
     assert reproduces(name, model_of(name).graph.legal, pairs, "zero")
 
 
+@pytest.mark.slow
 @EACH_PROGRAM
 def test_every_program_has_one_true_circuit_of_the_known_size(name: str) -> None:
     truths = built(name).true_circuits

@@ -91,6 +91,7 @@ def test_a_new_recording_replaces_the_old_whatever_the_order_of_the_threads(
     assert {file.name: file.read_text() for file in cells.glob("*.json")} == before
 
 
+@pytest.mark.slow
 def test_a_record_is_sorted_and_rounded_and_counts_no_seconds(recorded: Path) -> None:
     for file in (recorded / "cells").glob("*.json"):
         record = json.loads(file.read_text())
@@ -194,6 +195,7 @@ def test_cells_without_values_and_folders_without_cells_are_errors(
         check_folder(tmp_path, reference=recorded)
 
 
+@pytest.mark.slow
 def test_cells_that_are_not_steady_are_not_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

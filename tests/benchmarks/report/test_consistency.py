@@ -33,6 +33,7 @@ def folder(tmp_path: Path, add_cell: Callable[..., Finished]) -> Path:
     return tmp_path / "results"
 
 
+@pytest.mark.slow
 def test_overlap_and_sparsity_are_those_of_the_seeds_circuits(folder: Path) -> None:
     report(folder)
     with (folder / "tables" / "consistency.csv").open() as file:

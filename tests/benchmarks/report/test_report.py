@@ -77,6 +77,7 @@ def test_the_frame_of_all_rows_holds_every_circuit_and_metric(folder: Path) -> N
     assert values == pytest.approx(list(estimate))
 
 
+@pytest.mark.slow
 def test_what_no_longer_applies_is_removed_and_nothing_else(folder: Path) -> None:
     report(folder)
     stale = [folder / "tables" / f"without_results.{suffix}" for suffix in ("md", "tex", "csv")] + [
@@ -90,6 +91,7 @@ def test_what_no_longer_applies_is_removed_and_nothing_else(folder: Path) -> Non
     assert all(path.exists() for path in [*own, *written])
 
 
+@pytest.mark.slow
 def test_a_circuit_stands_beside_the_rankings_at_its_own_size(folder: Path) -> None:
     report(folder)
     first = lines(folder, "faithfulness")[0]
@@ -138,6 +140,7 @@ def test_settings_that_follow_from_others_tell_no_variants_apart(
     assert {"full", "none"} <= fills
 
 
+@pytest.mark.slow
 def test_runtimes_stand_beside_published_ones_of_the_same_model_and_as_many_examples(
     folder: Path, add_cell: Callable[..., Finished]
 ) -> None:
@@ -197,6 +200,7 @@ def test_one_circuit_makes_no_figure(tmp_path: Path, add_cell: Callable[..., Fin
     assert written and not any("figures" in path.parts for path in written)
 
 
+@pytest.mark.slow
 def test_a_metric_besides_the_primary_has_a_figure(
     tmp_path: Path, add_cell: Callable[..., Finished]
 ) -> None:
@@ -229,6 +233,7 @@ def test_the_figure_is_not_empty(folder: Path) -> None:
         assert int((np.abs(pixels - wanted) < 0.02).all(-1).sum()) > 50
 
 
+@pytest.mark.slow
 def test_equal_results_give_equal_figures(folder: Path) -> None:
     report(folder)
     before = {path: path.read_bytes() for path in (folder / "figures").iterdir()}
@@ -236,6 +241,7 @@ def test_equal_results_give_equal_figures(folder: Path) -> None:
     assert before == {path: path.read_bytes() for path in (folder / "figures").iterdir()}
 
 
+@pytest.mark.slow
 def test_recovery_counts_runs_and_draws(tmp_path: Path, add_cell: Callable[..., Finished]) -> None:
     def truth(missing: int, extra: int) -> dict[str, Any]:
         exact = missing == extra == 0

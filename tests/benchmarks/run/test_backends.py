@@ -72,6 +72,7 @@ def test_ray_gives_the_same_results_as_one_process(local_ray: Backend, tmp_path:
     assert {record.environment.jobs for record in there} == {local_ray.jobs}
 
 
+@pytest.mark.slow
 def test_a_cell_whose_worker_died_is_recorded_as_failed_and_run_again(tmp_path: Path) -> None:
     class Losing:
         jobs = 2

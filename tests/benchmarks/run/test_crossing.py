@@ -66,6 +66,7 @@ def test_two_tasks_are_crossed_and_no_other_number(names: str) -> None:
         parse_suite(text, "mine.toml")
 
 
+@pytest.mark.slow
 def test_every_circuit_is_evaluated_on_the_prompts_of_both_tasks(folder: Path) -> None:
     store, loader = Store(folder), Loader(default_device())
     crossed = store.crossed_records()
@@ -86,6 +87,7 @@ def test_every_circuit_is_evaluated_on_the_prompts_of_both_tasks(folder: Path) -
         assert values["kl"][0].abs().max() < 1e-5
 
 
+@pytest.mark.slow
 def test_the_table_has_the_full_model_both_circuits_and_what_they_share(folder: Path) -> None:
     _, written = report(folder)
     assert {f"crossed.{kind}" for kind in ("md", "csv", "tex")} <= {path.name for path in written}

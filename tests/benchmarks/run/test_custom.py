@@ -56,6 +56,7 @@ def own_bench() -> Bench:
     return single_cell("eap", TASK, model="./model", seed=0, given={}).bench
 
 
+@pytest.mark.slow
 def test_a_file_is_discovered_on_and_reported_under_its_short_name() -> None:
     result = discover()
     assert result.exit_code == 0, result.output

@@ -1,12 +1,10 @@
 """Running cells: what is timed, kept, skipped, matched, recorded as failed, and resumed."""
 
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,19 +15,16 @@ import torch
 from benchmarks.grid.cell import Cell
 from benchmarks.grid.suite import load_suite, single_cell
 from benchmarks.record import FAILED, FINISHED, UNSUPPORTED, Truth, Unfinished
-from benchmarks.run.environment import default_device
-from benchmarks.run.runner import SKIPPED, Options, run
+from benchmarks.run.runner import SKIPPED
 from benchmarks.store import Store
 from edgewise import Circuit, EdgeScores, MaskedTransformer, Method
 from edgewise.discovery import Unsupported
 from edgewise.evaluate import compare_with_truth, evaluate
 from methods import METHODS, edge_pruning
 from tasks import TASKS
-from tests.benchmarks.samples import SMALL_SUITE
+from tests.benchmarks.run.small_runs import COMMAND, matched, run_small, steady
 
-VARYING = ("seconds", "peak_bytes", "peak_memory_source", "environment")
 _PROGRAM: Any = TASKS["tracr-xproportion"]
-COMMAND = [sys.executable, "-c", "from benchmarks.cli import main; main()", "run"]
 
 
 @dataclass(frozen=True)
@@ -60,41 +55,15 @@ class Fixed(Method):
         return scores.circuit(self.edges)
 
 
-def run_small(cells: Sequence[Cell], folder: Path, jobs: int = 1) -> dict[str, str]:
-    outcomes = run(cells, folder, Options(default_device(), jobs, checkpoint_seconds=0.0))
-    return {outcome.name: outcome.status for outcome in outcomes}
-
-
 def cell(method: str, **settings: Any) -> Cell:
     return single_cell(method, "tracr-xproportion", model=None, seed=0, given=settings)
-
-
-def steady(folder: Path) -> dict[str, dict[str, Any]]:
-    """All records without what differs from run to run."""
-    return {
-        record.name: {key: value for key, value in record.as_json().items() if key not in VARYING}
-        for record in Store(folder).finished()
-    }
 
 
 def unfinished(folder: Path) -> list[Unfinished]:
     return [record for record in Store(folder).records() if isinstance(record, Unfinished)]
 
 
-def matched(folder: Path) -> dict[str, Any]:
-    return {path.name: json.loads(path.read_text()) for path in (folder / "matched").glob("*.json")}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A small suite and its finished results."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    suite = folder / "small.toml"
-    suite.write_text(SMALL_SUITE)
-    run_small(load_suite(str(suite)).cells, folder / "results")
-    return suite, folder / "results"
-
-
+@pytest.mark.slow
 def test_a_cells_record_holds_what_it_was_and_what_it_cost(undisturbed: tuple[Path, Path]) -> None:
     _, folder = undisturbed
     records = Store(folder).finished()
@@ -164,6 +133,7 @@ def test_a_finished_run_is_not_run_again(
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_later_circuits_are_matched_without_running_the_rankings_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +155,7 @@ def test_later_circuits_are_matched_without_running_the_rankings_again(
     torch.testing.assert_close(prompts, expected)
 
 
+@pytest.mark.slow
 def test_a_training_is_cut_again_and_not_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +179,7 @@ def test_a_training_is_cut_again_and_not_run_again(
     assert FAILED in run_small([cut("ranking", steps=61)], tmp_path / "cut").values()
 
 
+@pytest.mark.slow
 def test_a_failing_cell_is_recorded_stops_no_other_and_is_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

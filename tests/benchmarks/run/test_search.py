@@ -106,6 +106,7 @@ def test_a_search_ends_after_its_last_trial_and_where_no_setting_is_left() -> No
     assert len(values(short, lambda _: 0.4)) <= 3
 
 
+@pytest.mark.slow
 def test_the_nearest_trial_is_kept_with_all_that_were_tried(tmp_path: Path) -> None:
     assert set(run_suite(tmp_path).values()) == {FINISHED}
     store = Store(tmp_path)
@@ -118,6 +119,7 @@ def test_the_nearest_trial_is_kept_with_all_that_were_tried(tmp_path: Path) -> N
     assert "rate" not in found.definition.settings
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_without_repeating_a_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

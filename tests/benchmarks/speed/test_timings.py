@@ -104,6 +104,7 @@ def test_fewer_than_three_points_have_no_exponent() -> None:
     assert fit([1, 2, 4], [0, 0, 0]) is None
 
 
+@pytest.mark.slow
 def test_exponents_are_fitted_for_each_method_and_quantity(file: Path) -> None:
     report_timings(file)
     eap, random, acdc = lines(file, "exponents")
@@ -122,12 +123,14 @@ def test_a_searchs_time_is_per_tested_edge_and_its_memory_is_not(file: Path) -> 
     assert series(search, "added_bytes") == ([2, 4], [8, 8])
 
 
+@pytest.mark.slow
 def test_points_stand_in_the_order_of_their_axis(file: Path) -> None:
     report_timings(file)
     found = [(line["method"], line["value"]) for line in lines(file, "scaling")]
     assert found[-2:] == [("ACDC", "2"), ("ACDC", "4")]
 
 
+@pytest.mark.slow
 def test_a_ratio_is_shown_with_its_quartiles_and_the_cost_of_a_tested_edge(file: Path) -> None:
     shown, _ = report_timings(file)
     assert "1.50 (1.40 to 1.70)" in shown[0] and "0.250" in shown[0]
@@ -135,6 +138,7 @@ def test_a_ratio_is_shown_with_its_quartiles_and_the_cost_of_a_tested_edge(file:
     assert (line["tested"], line["dropped"], line["pairs"]) == ("18", "4", "15")
 
 
+@pytest.mark.slow
 def test_discoveries_and_memory_have_their_tables(file: Path) -> None:
     report_timings(file)
     (discovery,) = lines(file, "methods")
@@ -146,6 +150,7 @@ def test_discoveries_and_memory_have_their_tables(file: Path) -> None:
     assert float(memory["one store, MB"]) == 2
 
 
+@pytest.mark.slow
 def test_every_table_is_written_three_times_and_says_what_it_depends_on(file: Path) -> None:
     _, written = report_timings(file)
     names = {path.name for path in written if path.parent.name == "tables"}
@@ -174,6 +179,7 @@ def test_timings_without_an_axis_have_no_figure(tmp_path: Path) -> None:
     assert {path.parent.name for path in paths} == {"tables"}
 
 
+@pytest.mark.slow
 def test_the_command_line_reports_a_file_beside_it(file: Path) -> None:
     done = CliRunner().invoke(main, ["report", str(file)])
     assert done.exit_code == 0, done.output

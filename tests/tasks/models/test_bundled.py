@@ -38,6 +38,7 @@ def test_its_stored_accuracy_is_what_the_tasks_need() -> None:
     assert min(spans) >= 0.9
 
 
+@pytest.mark.slow
 def test_it_answers_other_questions_than_those_as_well() -> None:
     for sentence, group in examine(FOLDER, iter(QUESTIONS)).items():
         assert group["accuracy"] >= 0.95, sentence

@@ -1,0 +1,52 @@
+"""Runs that share a folder share out its work: each claims what it does.
+
+A claim is a lock that the operating system keeps on a file in DIR/claims, so it ends with its
+process, however that ends. It holds between machines if the folder's file system shares locks
+between them, as NFS does.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from edgewise import parallel
+
+_log = logging.getLogger(__name__)
+
+
+class Claimed(Exception):
+    """Another run is doing this."""
+
+
+@contextmanager
+def claim(folder: Path, name: str, *, wait: bool) -> Iterator[None]:
+    """Do what is called `name` as the only run, of all ranks together.
+
+    Raises Claimed if another run is doing it, unless this is to `wait` for its end.
+    """
+    # A name may be longer than a file's, and hold any character.
+    path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"
+    lock = FileLock(path)
+    if not parallel.from_first(lambda: _take(lock, name, wait=wait)):
+        raise Claimed
+    try:
+        yield
+    finally:
+        if parallel.rank() == 0:
+            path.unlink(missing_ok=True)  # whoever waits for this very file then makes a new one
+            lock.release()
+
+
+def _take(lock: FileLock, name: str, *, wait: bool) -> bool:
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        if not wait:
+            return False
+        _log.warning("%s: waiting for another run in this folder that is doing it", name)
+        lock.acquire()
+    return True

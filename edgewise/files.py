@@ -1,0 +1,40 @@
+"""Files that are written whole or not at all."""
+
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a temporary file in the same folder, force it to disk, then rename it.
+
+    Whoever writes it, it is readable as the umask says.
+    """
+    temporary = path.with_name(f"{path.name}.{_machine()}.{os.getpid()}.tmp")
+    temporary.touch()
+    mode = temporary.stat().st_mode
+    write(temporary)
+    temporary.chmod(mode)
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Temporary files of this machine's processes that are gone.
+
+    Others belong to a run that is going on, perhaps on another machine that shares the folder.
+    """
+    import psutil
+
+    for path in folder.glob(f"*.{_machine()}.*.tmp"):
+        process = path.suffixes[-2].removeprefix(".")
+        if not (process.isdigit() and psutil.pid_exists(int(process))):
+            path.unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    """This machine's name, short and without dots."""
+    return platform.node().partition(".")[0][:32] or "here"

@@ -1,0 +1,104 @@
+"""Runs that share a folder share out its work, and nothing is done twice."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from benchmarks.run.claims import Claimed, claim
+from tests.benchmarks.run.small_runs import COMMAND, matched, steady
+
+HOLDING = """
+import sys, time
+from pathlib import Path
+from benchmarks.run.claims import claim
+with claim(Path(sys.argv[1]), "cell", wait=False):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+COUNTING = """
+import sys, time
+from pathlib import Path
+from benchmarks.cli import main
+from benchmarks.run import execute
+
+log, discover = Path(sys.argv.pop()), execute.discover
+
+def counted(cell, *arguments, **options):
+    with log.open("a") as file:
+        file.write(cell.name + "\\n")
+    time.sleep(0.5)  # so that the other run meets it
+    return discover(cell, *arguments, **options)
+
+execute.discover = counted
+main()
+"""
+
+
+def test_a_claim_ends_with_its_block_and_leaves_nothing(tmp_path: Path) -> None:
+    for name in ("cell", "cell", "a/b" * 500):
+        with claim(tmp_path, name, wait=False), claim(tmp_path, "another", wait=False):
+            assert len(list(tmp_path.iterdir())) == 2
+            with pytest.raises(Claimed), claim(tmp_path, name, wait=False):
+                pass
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_dead_processs_claim_is_taken_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDING, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout and holder.stdout.readline() == "held\n"
+    with pytest.raises(Claimed), claim(tmp_path, "cell", wait=False):
+        pass
+    holder.kill()
+    with claim(tmp_path, "cell", wait=True):
+        pass
+    holder.wait()
+    holder.stdout.close()
+
+
+def test_who_waits_for_a_claim_that_ends_holds_it_alone(tmp_path: Path) -> None:
+    """The file that is waited for is removed: the claim is then on a new one."""
+    with claim(tmp_path, "cell", wait=False):
+        (path,) = tmp_path.iterdir()
+        waiting = FileLock(path)
+    with waiting:
+        assert path.exists()
+        with pytest.raises(Claimed), claim(tmp_path, "cell", wait=False):
+            pass
+
+
+def run_twice_at_once(command: list[str]) -> None:
+    runs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in runs:
+        said = process.communicate()[1]
+        assert process.returncode == 0, said
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_discover_every_circuit_once(
+    undisturbed: tuple[Path, Path], tmp_path: Path
+) -> None:
+    suite, expected = undisturbed
+    results, log = tmp_path / "results", tmp_path / "log"
+    command = [sys.executable, "-c", COUNTING, "run", str(suite), "--out", str(results)]
+    run_twice_at_once([*command, str(log)])
+    assert sorted(log.read_text().split()) == sorted(steady(expected))
+    assert steady(results) == steady(expected)
+    assert matched(results) == matched(expected)
+    assert not list((results / "claims").iterdir())
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_of_several_jobs_give_the_same_results(
+    undisturbed: tuple[Path, Path], tmp_path: Path
+) -> None:
+    suite, expected = undisturbed
+    run_twice_at_once([*COMMAND, str(suite), "--out", str(tmp_path / "results"), "--jobs", "2"])
+    assert steady(tmp_path / "results") == steady(expected)
+    assert matched(tmp_path / "results") == matched(expected)
