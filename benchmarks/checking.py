@@ -9,6 +9,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from edgewise.method import expectation
+
 STRICT = ConfigDict(
     strict=True, extra="forbid", allow_inf_nan=False, frozen=True, protected_namespaces=()
 )
@@ -85,8 +87,7 @@ def _lines(details: ErrorDetails, place: list[str], known: Known | None) -> list
 def _expected(details: ErrorDetails) -> str:
     if details["type"] in _TABLES:
         return "expected a table"
-    message = re.sub(r"^\w+ should (be|have) ", "expected ", details["msg"])
-    return re.sub("^expected (?=greater|less)", "expected a number ", message)
+    return expectation(details["msg"])
 
 
 def _place(location: Sequence[int | str], given: Any) -> list[str]:

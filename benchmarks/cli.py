@@ -195,7 +195,7 @@ def run(
     "--model", metavar="ID", help="A Hugging Face hub id or a folder; default: the bundled model."
 )
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of prompts and method.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, help="Of prompts and method.")
 @click.option("--out", type=Path, default=Path("runs/discover"), metavar="DIR", help="Results.")
 @_device
 @_device_map

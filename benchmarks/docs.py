@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import click
 from tabulate import tabulate
@@ -37,6 +37,7 @@ Rows = list[dict[str, str]]
 GENERATED = "<!-- `make docs` writes this page from the code: edit the docstrings there. -->"
 BEGIN, END = "<!-- suites:begin -->", "<!-- suites:end -->"
 _TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 FAMILIES = {
     "baseline": "baseline: what other methods have to beat",
     "attribution": "attribution: edges are scored by gradients",
@@ -118,6 +119,13 @@ def _in_words(hint: Any) -> str:
     """What a value of this type looks like."""
     if get_origin(hint) is Literal:
         return f"one of {', '.join(map(str, get_args(hint)))}"
+    if get_origin(hint) is Annotated:
+        kind, range_of_values = get_args(hint)
+        limits = {name: getattr(range_of_values, name, None) for name in _LIMITS}
+        words = [
+            f"{_LIMITS[name]} {limit:,}" for name, limit in limits.items() if limit is not None
+        ]
+        return ", ".join([_in_words(kind), *words])
     return _TYPES[hint]
 
 

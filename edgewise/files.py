@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and the paths that users give."""
 
 import os
 import platform
@@ -33,6 +33,14 @@ def remove_leftovers(folder: Path) -> None:
         process = path.suffixes[-2].removeprefix(".")
         if not (process.isdigit() and psutil.pid_exists(int(process))):
             path.unlink(missing_ok=True)
+
+
+def expanded(path: str) -> Path:
+    """A path with `~` and `~user` in full. Raises ValueError for a user who is not known."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"path {path!r}: no such user's home folder") from None
 
 
 def _machine() -> str:

@@ -1,10 +1,13 @@
 """The interface of circuit-discovery methods."""
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, ClassVar, Literal, get_type_hints
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Generator, Tensor
 
 from edgewise.circuit import Circuit, EdgeScores
@@ -19,7 +22,10 @@ Family = Literal["baseline", "attribution", "search", "masks"]
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """A frozen dataclass whose fields are the hyper-parameters, with the paper's defaults."""
+    """A frozen dataclass whose fields are the hyper-parameters, with the paper's defaults.
+
+    A field's type says what it may be, such as `Annotated[float, Gt(0)]` for a positive number.
+    """
 
     name: ClassVar[str]
     """As suites and the command line spell it."""
@@ -32,6 +38,16 @@ class Method(ABC):
     """The setting that makes circuits sparser or denser; None where edges are ranked."""
     after_training: ClassVar[tuple[str, ...]] = ()
     """Settings that only `finish` uses. Cells that differ only in these share one training."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a setting that is not what its type says."""
+        for name, check in _checks(type(self)).items():
+            value = getattr(self, name)
+            try:
+                check(value)
+            except ValidationError as error:
+                message = expectation(error.errors(include_url=False)[0]["msg"])
+                raise ValueError(f"{name}={value!r}; {message}") from None
 
     @abstractmethod
     def discover(
@@ -51,3 +67,22 @@ class Method(ABC):
     def finish(self, trained: Mapping[str, Tensor], graph: Graph) -> Circuit | EdgeScores:
         """The circuit or ranking for these trained tensors, for methods with `after_training`."""
         raise NotImplementedError(f"{self.name} has no settings that apply after training")
+
+
+def setting_types(method: type[Method]) -> dict[str, Any]:
+    """A method's settings and their types, with the ranges that these declare."""
+    hints = get_type_hints(method, include_extras=True)
+    return {field.name: hints[field.name] for field in fields(method) if field.init}
+
+
+@cache
+def _checks(method: type[Method]) -> dict[str, Callable[[Any], Any]]:
+    strict = ConfigDict(strict=True, allow_inf_nan=False)
+    types = setting_types(method).items()
+    return {name: TypeAdapter(kind, config=strict).validate_python for name, kind in types}
+
+
+def expectation(message: str) -> str:
+    """What pydantic says of a value that it refuses, in the words of our errors."""
+    message = re.sub(r"^\w+ should (be|have) ", "expected ", message)
+    return re.sub("^expected (?=greater|less)", "expected a number ", message)

@@ -10,12 +10,12 @@ Most edges are removed. So several edges are tested in one pass, each as if thos
 removed. Once an edge has to stay, the results for the edges after it are of no use.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Gt, Interval
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
@@ -45,7 +45,7 @@ AT_ONCE, PER_MORE = 4, 4
 class ACDC(Method):
     """The blocks are always visited from `out` down; settings order what is within a block."""
 
-    threshold: float = 1e-3
+    threshold: Annotated[float, Gt(0)] = 1e-3
     """τ. An edge is removed if that raises the objective by less."""
     reader_order: Order = "reverse"
     """The order of the readers within a block. `reverse`: v, then k, then q, each with its heads in
@@ -55,7 +55,7 @@ class ACDC(Method):
     objective: Literal["training", "attribution"] = "training"
     """The task's training loss (for text: the KL over the full vocabulary at the target positions)
     or its attribution loss."""
-    buffer_bytes: int = 8 * 2**30
+    buffer_bytes: Annotated[int, Interval(ge=0, lt=2**63)] = 8 * 2**30
     """The most memory for writers' outputs that are kept between tests. If it is too small, fewer
     edges are tested at once; if it is too small even for one, every test runs the whole model."""
     name: ClassVar[str] = "acdc"
@@ -63,17 +63,6 @@ class ACDC(Method):
     family: ClassVar[Family] = "search"
     version: ClassVar[int] = 1
     sweeps: ClassVar[str | None] = "threshold"
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.threshold) and self.threshold > 0):
-            raise ValueError(f"threshold={self.threshold}; expected a positive number")
-        for name in ("reader_order", "parent_order"):
-            if getattr(self, name) not in get_args(Order):
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r}; expected one of {', '.join(get_args(Order))}"
-                )
-        if self.objective not in ("training", "attribution"):
-            raise ValueError(f"objective={self.objective!r}; expected 'training' or 'attribution'")
 
     @torch.no_grad()
     def discover(

@@ -7,7 +7,7 @@ Cost: two forward passes (clean and corrupted) and one backward per prompt, all 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 from torch import Generator
@@ -40,12 +40,6 @@ class EAP(Method):
     label: ClassVar[str] = "EAP"
     family: ClassVar[Family] = "attribution"
     version: ClassVar[int] = 1
-
-    def __post_init__(self) -> None:
-        if self.selection not in get_args(Selection):
-            raise ValueError(
-                f"selection={self.selection!r}; expected one of {', '.join(get_args(Selection))}"
-            )
 
     def discover(
         self,

@@ -11,9 +11,10 @@ run per prompt in all.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Gt, Interval
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 from torch.nn.functional import logsigmoid
@@ -28,6 +29,9 @@ from edgewise.method import Family, Method
 from edgewise.progress import track
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
+
+Count = Annotated[int, Interval(ge=1, le=10**9)]
+Positive = Annotated[float, Gt(0)]
 
 LEFT, RIGHT, TEMPERATURE, EPSILON = -0.1, 1.1, 2 / 3, 1e-6
 EVALUATION_SLOPE = 0.8
@@ -56,37 +60,37 @@ class EdgePruning(Method):
     published code rounding noise moves it by full steps of Adam; here it only decays.
     """
 
-    target_sparsity: float = 0.98
+    target_sparsity: Positive = 0.98
     """The sparsity that training aims at. Above 1 it is never reached: the pressure remains."""
-    steps: int = 3000
+    steps: Count = 3000
     """The number of updates of the masks."""
-    learning_rate: float = 0.8
+    learning_rate: Positive = 0.8
     """The peak learning rate of the log α."""
-    lagrangian_learning_rate: float = 0.8
+    lagrangian_learning_rate: Positive = 0.8
     """The peak learning rate of the multipliers λ₁ and λ₂."""
-    warmup_steps: int = 200
+    warmup_steps: Annotated[int, Ge(0)] = 200
     """Steps in which the learning rates rise linearly. After that they fall linearly to 0."""
-    target_warmup_steps: int = 2500
+    target_warmup_steps: Count = 2500
     """Steps in which the targets rise linearly from 0."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Training pairs per step; all of them, if there are fewer."""
-    noise_samples: int = 1
+    noise_samples: Count = 1
     """Masks drawn in each step, each for its own part of the batch, at most one per prompt. Then s
     is their mean sparsity, and a step costs the same. The paper draws one."""
-    weight_decay: float = 0.01
+    weight_decay: Annotated[float, Interval(ge=0, lt=1)] = 0.01
     """AdamW's, for the log α and the multipliers."""
     node_masks: bool = True
     """Whether writers have masks too; an edge's mask is then multiplied by its writer's."""
     node_loss: bool = False
     """Whether the sparsity of the node masks has a target of its own. Without one, node masks are
     still trained and still decay."""
-    node_target: float = 0.72
+    node_target: Positive = 0.72
     """The target sparsity of the node masks, with `node_loss`."""
     cut: Literal["sparsity", "threshold", "ranking"] = "sparsity"
     """How masks become circuits. `sparsity` keeps the largest evaluation masks, as many as all of
     them add up to. `threshold` keeps those above `threshold`, as the paper does for Tracr.
     `ranking`, which the paper does not have, ranks all edges, for circuits of any size."""
-    threshold: float = 0.005
+    threshold: Annotated[float, Interval(ge=0, lt=1)] = 0.005
     """What an evaluation mask has to exceed where `cut` is `threshold`."""
     name: ClassVar[str] = "edge-pruning"
     label: ClassVar[str] = "Edge Pruning"
@@ -96,22 +100,15 @@ class EdgePruning(Method):
     after_training: ClassVar[tuple[str, ...]] = ("cut", "threshold")
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "target_warmup_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}; expected 1 or more")
-        if not 1 <= self.noise_samples <= self.batch_size:
+        super().__post_init__()
+        if self.noise_samples > self.batch_size:
             raise ValueError(
                 f"noise_samples={self.noise_samples}; expected 1 to {self.batch_size} (batch_size)"
             )
-        if not 0 <= self.warmup_steps < self.steps:
+        if self.warmup_steps >= self.steps:
             raise ValueError(
                 f"warmup_steps={self.warmup_steps}; expected 0 to {self.steps - 1} (steps − 1)"
             )
-        for name in ("target_sparsity", "learning_rate", "lagrangian_learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)}; expected a positive number")
-        if self.cut not in ("sparsity", "threshold", "ranking"):
-            raise ValueError(f"cut={self.cut!r}; expected 'sparsity', 'threshold' or 'ranking'")
         if self.node_loss and not self.node_masks:
             raise ValueError("node_loss=True needs node_masks=True")
 

@@ -8,9 +8,10 @@ Cost: no forward or backward pass.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Interval
 from jaxtyping import Float
 from torch import Generator, Tensor
 
@@ -29,16 +30,12 @@ PATHS_AT_ONCE, MOST_PATHS = 50_000, 1_000_000
 class Random(Method):
     """The model's graph is all that the rankings depend on."""
 
-    draws: int = 20
+    draws: Annotated[int, Interval(ge=1, le=10_000)] = 20
     """The number of independent rankings. Figures show them as a band."""
     name: ClassVar[str] = "random"
     label: ClassVar[str] = "Random"
     family: ClassVar[Family] = "baseline"
     version: ClassVar[int] = 1
-
-    def __post_init__(self) -> None:
-        if self.draws < 1:
-            raise ValueError(f"draws={self.draws}; expected 1 or more")
 
     def discover(
         self,

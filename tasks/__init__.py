@@ -1,7 +1,6 @@
 """The tasks by name. A new one is one file here and one line below."""
 
-from pathlib import Path
-
+from edgewise.files import expanded
 from tasks.boolean import BOOLEAN_FEW_SHOT, BOOLEAN_INSTRUCTION
 from tasks.custom import PREFIX, CustomTask
 from tasks.gendered_pronoun import GENDERED_PRONOUN
@@ -31,7 +30,7 @@ def find_task(name: str) -> TaskBuilder:
     Raises KeyError where there is none, and ValueError for a file that is missing or not right.
     """
     if name.startswith(PREFIX):
-        return CustomTask.read(Path(name.removeprefix(PREFIX)).expanduser())
+        return CustomTask.read(expanded(name.removeprefix(PREFIX)))
     return TASKS[name]
 
 

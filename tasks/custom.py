@@ -21,6 +21,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -28,6 +29,7 @@ import torch
 from torch import Generator
 from transformers import PreTrainedTokenizerBase
 
+from edgewise.progress import track
 from edgewise.task import Sizes, Task
 from edgewise.transformer import MaskedTransformer
 from tasks.shared.builder import OnAnyModel
@@ -36,10 +38,15 @@ from tasks.shared.text import encode
 
 PREFIX = "custom:"
 SPLITS = ("train", "validation", "test")
-TAG = re.compile("<predict>(.+?)</predict>", re.DOTALL)
+OPEN, CLOSE = "<predict>", "</predict>"
+_TAGS = re.compile(f"({OPEN}|{CLOSE})")
+_AT_ONCE = 1000
+"""How many lines are tokenised in one call."""
 
 Span = tuple[str, str]
 """The text before a tag, and the tagged text with the space before it."""
+TokenIds = Mapping[str, list[int]]
+"""Text -> its token ids."""
 T = TypeVar("T")
 
 
@@ -67,23 +74,7 @@ class CustomTask(OnAnyModel):
         if not path.is_file():
             raise ValueError(f"no file {str(path)!r}; expected {PREFIX}FILE.jsonl")
         content = path.read_bytes()
-        rows = {number: row for number, row in enumerate(content.split(b"\n"), 1) if row.strip()}
-        if not rows:
-            raise ValueError(f"{path.name}: no line with prompts")
-        numbers: dict[str, int] = {}
-        first: list[Line] = []
-
-        def line(number: int) -> Line:
-            read = _line(rows[number])
-            first.append(read)
-            _check_consistent(read, first[0])
-            prompt, _ = read.clean[-1]
-            earlier = numbers.setdefault(prompt, number)
-            if earlier != number:
-                raise ValueError(f"the clean prompt of line {earlier} again")
-            return read
-
-        return cls(path, hashlib.sha256(content).hexdigest(), _each(path, rows, line))
+        return cls(path, hashlib.sha256(content).hexdigest(), _lines(path, content))
 
     @property
     def digest(self) -> str:
@@ -110,9 +101,7 @@ class CustomTask(OnAnyModel):
         Raises ValueError, which names every line that does not suit this tokenizer, and where a
         split has too few lines.
         """
-        examples = _each(
-            self.path, self.lines, lambda number: _example(tokenizer, self.lines[number])
-        )
+        examples = self._examples(tokenizer)
         splits = {}
         for kind, numbers in self._splits(seed).items():
             asked = getattr(sizes, kind, None)
@@ -124,9 +113,29 @@ class CustomTask(OnAnyModel):
             splits[kind] = stacked([examples[number] for number in numbers[:asked]])
         return next_token_task(self.name, self.version, splits)
 
+    def _examples(self, tokenizer: PreTrainedTokenizerBase) -> dict[int, Example]:
+        numbers = list(self.lines)
+        places = {number: place for place, number in enumerate(numbers)}
+        unknown = _unknown_token(tokenizer)
+
+        @lru_cache(maxsize=1)
+        def encoded(chunk: int) -> TokenIds:
+            chosen = numbers[chunk * _AT_ONCE : (chunk + 1) * _AT_ONCE]
+            return _encoded(tokenizer, [self.lines[number] for number in chosen])
+
+        def example(number: int) -> Example:
+            ids = encoded(places[number] // _AT_ONCE)
+            found = _example(ids, self.lines[number])
+            if unknown in (*found.clean, *found.corrupted, *found.answers, *found.distractors):
+                raise ValueError(_unknown_words(tokenizer, self.lines[number]))
+            return found
+
+        return _each(self.path, track(numbers, f"{self.path.name}, tokens"), example)
+
     def _splits(self, seed: int) -> dict[str, list[int]]:
         order = torch.randperm(len(self.lines), generator=Generator().manual_seed(seed))
-        numbers = [list(self.lines)[place] for place in order.tolist()]
+        in_file = list(self.lines)
+        numbers = [in_file[place] for place in order.tolist()]
         if self.lines[numbers[0]].split is not None:
             return {
                 kind: [number for number in numbers if self.lines[number].split == kind]
@@ -135,6 +144,28 @@ class CustomTask(OnAnyModel):
         quarter = len(numbers) // 4
         parts = (numbers[2 * quarter :], numbers[:quarter], numbers[quarter : 2 * quarter])
         return dict(zip(SPLITS, parts, strict=True))
+
+
+@lru_cache(maxsize=4)
+def _lines(path: Path, content: bytes) -> dict[int, Line]:
+    """The lines of a file by their numbers; a suite asks for them several times."""
+    rows = {number: row for number, row in enumerate(content.split(b"\n"), 1) if row.strip()}
+    if not rows:
+        raise ValueError(f"{path.name}: no line with prompts")
+    numbers: dict[str, int] = {}
+    first: list[Line] = []
+
+    def line(number: int) -> Line:
+        read = _line(rows[number])
+        first.append(read)
+        _check_consistent(read, first[0])
+        prompt, _ = read.clean[-1]
+        earlier = numbers.setdefault(prompt, number)
+        if earlier != number:
+            raise ValueError(f"the clean prompt of line {earlier} again")
+        return read
+
+    return _each(path, track(rows, f"{path.name}, lines"), line)
 
 
 def _each(path: Path, numbers: Iterable[int], read: Callable[[int], T]) -> dict[int, T]:
@@ -156,6 +187,10 @@ def _line(row: bytes) -> Line:
         fields: Any = json.loads(row)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON (column {error.colno}: {error.msg})") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 ({error.reason} at byte {error.start})") from None
+    except RecursionError:
+        raise ValueError("not JSON (brackets too deep in one another)") from None
     if not isinstance(fields, dict):
         raise ValueError("no JSON object; expected one with clean and corrupted")
     clean, corrupted = _spans(fields, "clean"), _spans(fields, "corrupted")
@@ -180,13 +215,16 @@ def _check_consistent(line: Line, first: Line) -> None:
 def _spans(fields: Mapping[str, Any], side: str) -> tuple[Span, ...]:
     text = fields.get(side)
     if not isinstance(text, str):
-        raise ValueError(f"{side} is {text!r}; expected text with <predict>...</predict>")
-    *pieces, end = TAG.split(text)
-    if not pieces or any("<predict>" in piece or "</predict>" in piece for piece in (*pieces, end)):
-        raise ValueError(f"{side} has no <predict>...</predict> around some text, or half of one")
+        raise ValueError(f"{side} is {_cut(text)}; expected text with {OPEN}...{CLOSE}")
+    if not _is_unicode(text):
+        raise ValueError(f"{side} has half of a surrogate pair; expected valid Unicode")
+    pieces = _TAGS.split(text)
+    texts, tags = pieces[::2], pieces[1::2]
+    if not tags or tags != [OPEN, CLOSE] * (len(tags) // 2):
+        raise ValueError(f"{side} has no {OPEN}...{CLOSE} around some text, or half of one")
     spans = []
     before = ""
-    for between, tagged in zip(pieces[::2], pieces[1::2], strict=True):
+    for between, tagged in zip(texts[:-1:2], texts[1::2], strict=True):
         before += between
         stem = before.removesuffix(" ")
         if not tagged.strip() or (stem != before and tagged.startswith(" ")):
@@ -196,8 +234,43 @@ def _spans(fields: Mapping[str, Any], side: str) -> tuple[Span, ...]:
     return tuple(spans)
 
 
-def _example(tokenizer: PreTrainedTokenizerBase, line: Line) -> Example:
-    clean, corrupted = (_tokens(tokenizer, spans) for spans in (line.clean, line.corrupted))
+def _cut(value: Any) -> str:
+    """A value as an error shows it."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _encoded(tokenizer: PreTrainedTokenizerBase, lines: Iterable[Line]) -> TokenIds:
+    """The ids of all texts that `_tokens` asks for."""
+    spans = [span for line in lines for span in (*line.clean, *line.corrupted)]
+    texts = list(dict.fromkeys(text for stem, tagged in spans for text in (stem, stem + tagged)))
+    return dict(zip(texts, encode(tokenizer, texts), strict=True))
+
+
+def _unknown_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """What stands for words that the tokenizer does not know, if nothing else does."""
+    unknown: Any = tokenizer.unk_token_id
+    return None if unknown in (tokenizer.bos_token_id, tokenizer.eos_token_id) else unknown
+
+
+def _unknown_words(tokenizer: PreTrainedTokenizerBase, line: Line) -> str:
+    texts = [stem + tagged for side in (line.clean, line.corrupted) for stem, tagged in side[-1:]]
+    words = dict.fromkeys(word for text in texts for word in text.split())
+    ids = encode(tokenizer, list(words))
+    unknown = [w for w, row in zip(words, ids, strict=True) if tokenizer.unk_token_id in row]
+    return f"the tokenizer does not know {_cut(', '.join(unknown))}"
+
+
+def _example(ids: TokenIds, line: Line) -> Example:
+    clean, corrupted = (_tokens(ids, spans) for spans in (line.clean, line.corrupted))
     (prompt, targets, answers), (twin, others, distractors) = clean, corrupted
     if targets != others:
         raise ValueError(
@@ -211,12 +284,10 @@ def _example(tokenizer: PreTrainedTokenizerBase, line: Line) -> Example:
     return Example(prompt, twin, targets, answers, distractors)
 
 
-def _tokens(
-    tokenizer: PreTrainedTokenizerBase, spans: Sequence[Span]
-) -> tuple[list[int], list[int], list[int]]:
+def _tokens(ids: TokenIds, spans: Sequence[Span]) -> tuple[list[int], list[int], list[int]]:
     """The prompt up to the last tag, the position before each tag, and each tag's first token."""
-    stems = encode(tokenizer, [stem for stem, _ in spans])
-    continued = encode(tokenizer, [stem + tagged for stem, tagged in spans])
+    stems = [ids[stem] for stem, _ in spans]
+    continued = [ids[stem + tagged] for stem, tagged in spans]
     prompt = stems[-1]
     for stem, whole, (_, tagged) in zip(stems, continued, spans, strict=True):
         if not stem:

@@ -16,6 +16,9 @@ SPARSITIES = (
 )
 """Where every ranking is cut, whatever the method."""
 
+LONGEST_LABEL = 60
+"""The most bytes of a task's label in the name of a file."""
+
 BUNDLED = "bundled"
 """The id of the model that comes with the package."""
 
@@ -105,4 +108,9 @@ def name_of(definition: Mapping[str, Any]) -> str:
     """A file name: readable, and the same for the same definition."""
     text = json.dumps(definition, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return f"{definition['task'].replace(':', '-')}-{definition['method']}-{digest}"
+    return f"{in_file_name(definition['task'])}-{definition['method']}-{digest}"
+
+
+def in_file_name(label: str) -> str:
+    """A task's label, cut where a file's name would become too long."""
+    return label.replace(":", "-").encode()[:LONGEST_LABEL].decode(errors="ignore")

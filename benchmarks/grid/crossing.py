@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from benchmarks.grid.cell import Cell
+from benchmarks.grid.cell import Cell, in_file_name
 from edgewise.task import Sizes
 
 FULL, SHARED = "full model", "intersection"
@@ -27,7 +27,7 @@ class Crossing:
     def name(self) -> str:
         """A file name, the same for the same cells."""
         digest = crossing_digest(self.first.name, self.second.name)
-        tasks = "-".join(cell.bench.label.replace(":", "-") for cell in (self.first, self.second))
+        tasks = "-".join(in_file_name(cell.bench.label) for cell in (self.first, self.second))
         return f"{tasks}-{self.first.method}-{digest}"
 
 

@@ -3,16 +3,17 @@
 import itertools
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ValidationError, create_model
 
 from benchmarks.checking import STRICT, Axis, problems
+from edgewise.method import setting_types
 from methods import METHODS, Method
 
 Settings = dict[str, Any]
@@ -20,12 +21,7 @@ Settings = dict[str, Any]
 
 def allowed(method: str) -> dict[str, Any]:
     """A method's settings and their types."""
-    return _types(METHODS[method])
-
-
-def _types(method: type[Method]) -> dict[str, Any]:
-    hints = get_type_hints(method)
-    return {field.name: hints[field.name] for field in fields(method) if field.init}
+    return setting_types(METHODS[method])
 
 
 def typed(method: str, given: Mapping[str, Any], *, axes: bool = False) -> Settings:
@@ -39,7 +35,7 @@ def typed(method: str, given: Mapping[str, Any], *, axes: bool = False) -> Setti
 
 @cache
 def _table(method: type[Method], axes: bool) -> type[BaseModel]:
-    types = {name: _as_toml(hint) for name, hint in _types(method).items()}
+    types = {name: _as_toml(hint) for name, hint in setting_types(method).items()}
     columns: dict[str, Any] = {
         name: (Axis[kind] if axes else kind, None) for name, kind in types.items()
     }
@@ -89,7 +85,10 @@ def resolve(method: str, task: str, given: Mapping[str, Any]) -> Settings:
 
 
 def parse_assignments(assignments: Iterable[str]) -> Settings:
-    """`key=value` pairs of a command line; a value that is no TOML value is taken as text."""
+    """`key=value` pairs of a command line; a value that is no TOML value is taken as text.
+
+    Raises ValueError for what is no such pair.
+    """
     settings: Settings = {}
     for assignment in assignments:
         name, separator, text = (part.strip() for part in assignment.partition("="))
@@ -97,7 +96,7 @@ def parse_assignments(assignments: Iterable[str]) -> Settings:
             raise ValueError(f"setting {assignment!r}; expected key=value")
         try:
             settings[name] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             settings[name] = text
     return settings
 

@@ -68,7 +68,11 @@ def load_suite(name_or_file: str, *, only: str | None = None) -> Suite:
             if path.suffix == ".toml" or len(path.parts) > 1:
                 raise ValueError(f"no suite file {name_or_file!r}")
             raise ValueError(unknown("suite", name_or_file, suite_names()))
-    suite = parse_suite(path.read_text(encoding="utf-8"), path.name)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SuiteError(path.name, [f"not UTF-8: {error.reason} at byte {error.start}"]) from None
+    suite = parse_suite(text, path.name)
     if only is None:
         return suite
     if only not in METHODS:
@@ -85,8 +89,10 @@ def parse_suite(text: str, source: str) -> Suite:
     """The suite that a TOML text describes. Raises SuiteError with every problem found."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # tomllib's own, or Python's for a number of too many digits
         raise SuiteError(source, [f"not valid TOML: {error}"]) from None
+    except RecursionError:
+        raise SuiteError(source, ["brackets too deep in one another"]) from None
     try:
         suite = SuiteTable.model_validate(table)
     except ValidationError as error:

@@ -1,9 +1,10 @@
 """The tables of a suite's TOML file: what each key may be. Every list is an axis of the grid."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -49,8 +50,10 @@ def _has_sizes(name: str) -> str:
 
 
 def _names_folder(name: str) -> str:
-    if name in ("", "..") or "\0" in name or Path(name).name != name:
+    if name in ("", "..") or not name.isprintable() or Path(name).name != name:
         raise PydanticCustomError("folder", "expected text that can name a folder")
+    if len(name.encode()) > LONGEST_NAME:
+        raise PydanticCustomError("folder", "expected at most {most} bytes", {"most": LONGEST_NAME})
     return name
 
 
@@ -90,8 +93,13 @@ def _interval(search: Settings, info: ValidationInfo) -> Settings:
     return search
 
 
-Seed = Annotated[int, Field(ge=0)]
-Size = Annotated[int, Field(ge=1)]
+MOST_CELLS = 10_000
+"""How many cells a suite may have unless it says otherwise."""
+LONGEST_NAME = 100
+"""The most bytes of a suite's name."""
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Size = Annotated[int, Field(ge=1, lt=2**31)]
 Sparsity = Annotated[float, Field(ge=0, le=1)]
 ModelName = Annotated[str, Field(min_length=1)]
 TaskName = Annotated[str, AfterValidator(_is_task)]
@@ -148,6 +156,7 @@ class MethodEntry(_Table):
         """The method has the last word, on every combination of values that are right."""
         if not {"name", "search", "task"} <= info.data.keys():
             return settings
+        _check_number(math.prod(map(len, settings.values())), _suite(info).get("max_cells"))
         refused: dict[str, None] = {}
         for task in _tasks(info):
             for given in _combinations(settings, info.data["search"], info.data["task"], task):
@@ -163,6 +172,12 @@ class MethodEntry(_Table):
         """Every combination of settings that the entry has on a task."""
         for given in _combinations(self.settings, self.search, self.task, task):
             yield resolve(self.name, task, given)
+
+
+def _check_number(cells: int, most: int | None) -> None:
+    """Raises ValueError for more cells than there may be, before any is made."""
+    if most is not None and cells > most:
+        raise ValueError(f"{cells:,} cells; expected at most {most:,} (max_cells of the suite)")
 
 
 def _combinations(
@@ -186,6 +201,7 @@ class SuiteTable(_Table):
     embeddings: Axis[Annotated[str, one_of("embeddings", ("separate", "joint"))]] = ["separate"]
     kv_heads: Axis[Annotated[str, one_of("kv_heads", ("query", "key-value"))]] = ["query"]
     sparsities: Annotated[list[Sparsity], Field(min_length=1)] = list(SPARSITIES)
+    max_cells: Annotated[int, Field(ge=1)] = MOST_CELLS
     task: dict[SizedTask, dict[SizeKind, Axis[Size]]] = {}
     cross: Annotated[list[TaskName], Field(min_length=2, max_length=2)] | None = None
     search: SearchGoal | None = None
@@ -205,6 +221,23 @@ class SuiteTable(_Table):
     @classmethod
     def _entries(cls, entries: Any, info: ValidationInfo) -> list[MethodEntry]:
         return _ENTRIES.validate_python(entries, context=info.data)
+
+    @model_validator(mode="after")
+    def _are_not_too_many(self) -> Self:
+        _check_number(sum(map(self._n_cells, self.method)), self.max_cells)
+        return self
+
+    def _n_cells(self, entry: MethodEntry) -> int:
+        """At most so many cells has an entry: tasks with models of their own have fewer."""
+        axes = [self.model, self.embeddings, self.kv_heads, self.dtype, entry.seeds or self.seeds]
+        axes += [entry.ablation or self.ablation or [None], entry.train or [None]]
+        per_setting = math.prod(map(len, axes))
+        total = 0
+        for task in entry.tasks or self.tasks:
+            settings = {**entry.settings, **entry.task.get(task, {})}
+            sizes = self.task.get(task, {})
+            total += per_setting * math.prod(map(len, [*settings.values(), *sizes.values()]))
+        return total
 
 
 _ENTRIES = TypeAdapter(Annotated[list[MethodEntry], Field(min_length=1)])

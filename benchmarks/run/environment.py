@@ -26,6 +26,8 @@ def device_of(name: str | None, *, here: bool = True) -> torch.device:
     """
     try:
         device = torch.device(name) if name else default_device()
+        if device.type == "meta":
+            raise RuntimeError("it computes nothing")
         if not here:
             return torch.device(device.type)
         torch.empty(1, device=device)

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from benchmarks.grid.cell import BUNDLED, TINY_LLAMA, Bench, Cell, ModelOptions
 from edgewise import MaskedTransformer, Task
+from edgewise.files import expanded
 from edgewise.precision import dtype_of, set_products
 from edgewise.pretrained import load_tokenizer
 from tasks import find_task
@@ -151,7 +152,7 @@ def _location(id: str) -> Path | str:
     """The model's folder, or its name on the hub."""
     if id == BUNDLED:
         return FOLDER
-    path = Path(id).expanduser()
+    path = expanded(id)
     if path.exists():
         return path
     if path.is_absolute() or id[0] in ".~" or len(path.parts) > 2:

@@ -294,10 +294,10 @@ def test_in_float32_decisions_near_the_threshold_are_counted() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"threshold": 0.0}, "threshold=0.0; expected a positive number"),
-        ({"threshold": float("nan")}, "threshold=nan; expected a positive number"),
-        ({"reader_order": "shuffle"}, "'shuffle'; expected one of reverse, forward, random"),
-        ({"parent_order": "normal"}, "'normal'; expected one of reverse, forward, random"),
+        ({"threshold": 0.0}, "threshold=0.0; expected a number greater than 0"),
+        ({"threshold": float("nan")}, "threshold=nan; expected a finite number"),
+        ({"reader_order": "shuffle"}, "'shuffle'; expected 'reverse', 'forward' or 'random'"),
+        ({"parent_order": "normal"}, "'normal'; expected 'reverse', 'forward' or 'random'"),
         ({"objective": "kl"}, "objective='kl'; expected 'training' or 'attribution'"),
     ],
 )

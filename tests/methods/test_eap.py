@@ -209,5 +209,5 @@ def test_a_selection_is_a_ranking_of_the_same_scores(selection: Selection) -> No
 
 @pytest.mark.parametrize("selection", ["top", "absolute"])
 def test_a_selection_that_does_not_exist_is_refused(selection: Any, unchecked: None) -> None:
-    with pytest.raises(ValueError, match=re.escape("expected one of top-absolute, top-signed")):
+    with pytest.raises(ValueError, match=re.escape("expected 'top-absolute', 'top-signed'")):
         EAP(selection)

@@ -300,13 +300,13 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 0}, "steps=0; expected 1 or more"),
-        ({"batch_size": 0}, "batch_size=0; expected 1 or more"),
-        ({"noise_samples": 0}, "noise_samples=0; expected 1 to 32 (batch_size)"),
+        ({"steps": 0}, "steps=0; expected a number greater than or equal to 1"),
+        ({"batch_size": 0}, "batch_size=0; expected a number greater than or equal to 1"),
+        ({"noise_samples": 0}, "noise_samples=0; expected a number greater than or equal to 1"),
         ({"noise_samples": 33}, "noise_samples=33; expected 1 to 32 (batch_size)"),
         ({"warmup_steps": 3000}, "warmup_steps=3000; expected 0 to 2999"),
-        ({"target_sparsity": 0.0}, "target_sparsity=0.0; expected a positive number"),
-        ({"learning_rate": -0.8}, "learning_rate=-0.8; expected a positive number"),
+        ({"target_sparsity": 0.0}, "target_sparsity=0.0; expected a number greater than 0"),
+        ({"learning_rate": -0.8}, "learning_rate=-0.8; expected a number greater than 0"),
         ({"node_masks": False, "node_loss": True}, "node_loss=True needs node_masks=True"),
     ],
 )

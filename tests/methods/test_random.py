@@ -144,5 +144,5 @@ def test_it_gives_as_many_rankings_as_asked_for_on_a_model() -> None:
 
 
 def test_no_draws_are_refused() -> None:
-    with pytest.raises(ValueError, match="draws=0; expected 1 or more"):
+    with pytest.raises(ValueError, match="draws=0; expected a number greater than or equal to 1"):
         Random(draws=0)

@@ -179,7 +179,7 @@ def test_all_bad_lines_are_reported_at_once(tmp_path: Path) -> None:
         ({**good, "clean": 3}, "clean is 3; expected text"),
         ({**good, "clean": "Tom met Amy"}, "clean has no <predict>...</predict>"),
         ({**good, "corrupted": "Tim met <predict>Ann"}, "corrupted has no <predict>"),
-        ({**good, "clean": "Tom <predict></predict>"}, "clean has no <predict>"),
+        ({**good, "clean": "Tom <predict></predict>"}, "clean has a tag around a blank"),
         ({**good, "clean": "Tom <predict> </predict>"}, "clean has a tag around a blank"),
         ({**good, "clean": "Tom met <predict> Amy</predict>"}, "or a blank on both sides"),
         ({**good, "clean": "Tom <predict>met</predict> <predict>Amy</predict>"}, "2 tags and corr"),

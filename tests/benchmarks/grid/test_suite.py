@@ -149,7 +149,7 @@ def test_all_problems_are_reported_at_once() -> None:
         "method.2.threshold.1 is 'high'; expected a valid number",
         "method.2.task.greater-than.thresold: unknown setting 'thresold'; closest: threshold",
         "method.3.seeds is '1'; expected a valid integer",
-        "method.3: method 'acdc': threshold=-1.0; expected a positive number",
+        "method.3.threshold.1 is -1.0; expected a number greater than 0",
         "method.4.task.tracr-reverse: unknown task 'tracr-reverse'",
     ):
         assert sum(line.startswith(start) for line in found) == 1, (start, found)
@@ -215,10 +215,11 @@ def test_a_long_value_is_cut_short() -> None:
 
 
 def test_a_value_that_the_method_refuses_is_named_once_with_its_entry() -> None:
-    tasks = 'tasks = ["ioi", "greater-than"]\nthreshold = [0, 1, -2]'
-    (zero, below) = problems(f"{VALID}{ENTRY}{tasks}")
-    assert zero == "method.1: method 'acdc': threshold=0.0; expected a positive number"
-    assert below == "method.1: method 'acdc': threshold=-2.0; expected a positive number"
+    entry = 'tasks = ["ioi", "greater-than"]\nbatch_size = 4\nnoise_samples = [1, 5, 6]'
+    first, second = problems(f'{VALID}[[method]]\nname = "edge-pruning"\n{entry}')
+    start = "method.1: method 'edge-pruning': noise_samples="
+    assert first == f"{start}5; expected 1 to 4 (batch_size)"
+    assert second == f"{start}6; expected 1 to 4 (batch_size)"
 
 
 @pytest.mark.parametrize(
