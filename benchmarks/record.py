@@ -146,6 +146,7 @@ class Result(_Cell):
     true_circuits: list[Count]
     rows: list[RowRecord]
     notes: Mapping[str, Any]
+    warnings: list[str] = []
     files: Checksums = {}
 
 

@@ -36,6 +36,8 @@ class Method(ABC):
     """Increased whenever its results could change."""
     sweeps: ClassVar[str | None] = None
     """The setting that makes circuits sparser or denser; None where edges are ranked."""
+    aims_at: ClassVar[str | None] = None
+    """The setting that names the sparsity that a circuit is to have."""
     after_training: ClassVar[tuple[str, ...]] = ()
     """Settings that only `finish` uses. Cells that differ only in these share one training."""
 

@@ -28,6 +28,8 @@ class Metric:
     function: Callable[[Tensor, Tensor, PromptPairs], Tensor]
     better: Literal["lower", "higher"]
     unit: str
+    right_above: float | None = None
+    """Above this value, the full model does on a prompt what the task asks; None says nothing."""
 
     def __call__(self, logits: Tensor, full: Tensor, pairs: PromptPairs) -> Tensor:
         return self.function(logits, full, pairs)
@@ -73,7 +75,9 @@ def _at(logits: Logits, tokens: Tensor) -> Tensor:
 
 
 KL = Metric("kl", kl_divergence, "lower", "KL(full ‖ circuit), nats")
-LOGIT_DIFFERENCE = Metric("logit_difference", logit_difference, "higher", "logit difference")
+LOGIT_DIFFERENCE = Metric(
+    "logit_difference", logit_difference, "higher", "logit difference", right_above=0.0
+)
 ACCURACY = Metric("accuracy", accuracy, "higher", "accuracy")
 EXACT_MATCH = Metric("exact_match", exact_match, "higher", "agreement with the full model")
 SQUARED_ERROR = Metric("squared_error", squared_error, "lower", "squared error")

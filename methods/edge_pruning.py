@@ -97,6 +97,7 @@ class EdgePruning(Method):
     family: ClassVar[Family] = "masks"
     version: ClassVar[int] = 2
     sweeps: ClassVar[str | None] = "target_sparsity"
+    aims_at: ClassVar[str | None] = "target_sparsity"
     after_training: ClassVar[tuple[str, ...]] = ("cut", "threshold")
 
     def __post_init__(self) -> None:

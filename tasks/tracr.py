@@ -220,7 +220,7 @@ NUMERICAL_METRICS = {
     metric.name: metric
     for metric in (
         metrics.SQUARED_ERROR,
-        Metric("accuracy", _close, "higher", f"outputs within {TOLERANCE}"),
+        Metric("accuracy", _close, "higher", f"outputs within {TOLERANCE}", right_above=0.99),
     )
 }
 

@@ -23,10 +23,11 @@ ROOMS = {
     "record": {"checking", "record"},
     "files": {"checking", "files", "record"},
     "store": {"files", "record", "store"},
+    "warnings": {"record", "warnings"},
     "grid": {"checking", "grid", "record"},
-    "run": {"files", "grid", "record", "run", "store"},
+    "run": {"files", "grid", "record", "run", "store", "warnings"},
     "drawing": {"drawing", "files", "record"},
-    "report": {"drawing", "files", "grid", "record", "report", "store"},
+    "report": {"drawing", "files", "grid", "record", "report", "store", "warnings"},
     "check": {"check", "files", "grid", "record", "run", "store"},
     "speed": {"drawing", "files", "grid", "record", "report", "run", "speed", "store"},
 }

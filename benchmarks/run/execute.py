@@ -21,6 +21,7 @@ from benchmarks.record import (
 )
 from benchmarks.run import environment
 from benchmarks.store import Discovery, draws_of, first_of
+from benchmarks.warnings import warnings_about
 from edgewise import Circuit, EdgeScores, MaskedTransformer, Task, parallel
 from edgewise.allocator import keep_freed_memory, release_freed_memory
 from edgewise.circuit import n_edges_at
@@ -70,6 +71,8 @@ def execute(
         record, found = trained
         discovery, cost, notes = finish(cell, model, found), cost_of(record), {}
         optional["trained_in"] = record.trained_in or record.name
+    if warnings := warnings_about(model, task):
+        optional["warnings"] = warnings
     discovery = _stamped(discovery, cell, model)
     rows, prompts = evaluate_discovery(cell, model, task, discovery)
     record = Finished(

@@ -4,6 +4,7 @@ Each item does its own work, in this process or a worker's, and knows what to st
 """
 
 import json
+import logging
 import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -31,12 +32,14 @@ from benchmarks.run.loading import Loader
 from benchmarks.run.matching import match
 from benchmarks.run.search import search
 from benchmarks.store import Discovery, Store
+from benchmarks.warnings import warnings_of
 from edgewise import parallel
 from edgewise.discovery import Unsupported
 from methods import METHODS
 
 CLAIMED = "claimed"
 """The status of an item that another run is doing."""
+_log = logging.getLogger(__name__)
 DISCOVERY, SECOND_CUT, COMPARISON = range(3)
 """Stages: discoveries; cells cut from the training of another; what compares circuits."""
 
@@ -171,6 +174,8 @@ class CellItem(Item):
             trained=trained,
         )
         store.write(record, discovery, prompts)
+        for warning in warnings_of(record):
+            _log.warning("%s: %s", cell.name, warning)
         checkpoint.unlink(missing_ok=True)
 
     def note_error(self, error: Exception, message: str, place: Workplace) -> str:

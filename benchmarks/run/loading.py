@@ -73,7 +73,7 @@ class Loader:
 def identify(benches: Iterable[Bench], loader: Loader) -> dict[Bench, Bench]:
     """The benches, each with what identifies its model and its tokenizer.
 
-    Raises ValueError if a model cannot be loaded, or a task of the user's own does not suit it.
+    Raises ValueError if a model cannot be loaded.
     """
     identities: dict[Any, dict[str, Any]] = {}
     known: dict[Bench, Bench] = {}
@@ -82,9 +82,23 @@ def identify(benches: Iterable[Bench], loader: Loader) -> dict[Bench, Bench]:
         if key not in identities:
             identities[key] = identity_of(bench, loader)
         known[bench] = replace(bench, **identities[key])
-        if bench.data is not None:
-            loader.task(known[bench])
     return known
+
+
+def check_tasks(benches: Iterable[Bench], loader: Loader) -> None:
+    """Make the prompts of every bench once, whatever its seed.
+
+    Raises ValueError with what is wrong, a line for each bench whose prompts cannot be made.
+    """
+    problems: list[str] = []
+    for bench in {replace(bench, seed=0): bench for bench in benches}.values():
+        try:
+            loader.task(bench)
+        except ValueError as error:
+            model = f" on {bench.model.id}" if bench.model else ""
+            problems += [f"{bench.label}{model}: {line}" for line in str(error).splitlines()]
+    if problems:
+        raise ValueError("\n".join(problems))
 
 
 def identity_of(bench: Bench, loader: Loader) -> dict[str, Any]:

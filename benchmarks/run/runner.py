@@ -39,7 +39,7 @@ from benchmarks.run.items import (
     cell_items,
     failure,
 )
-from benchmarks.run.loading import Loader, identify
+from benchmarks.run.loading import Loader, check_tasks, identify
 from benchmarks.store import Store
 from edgewise import parallel
 from edgewise.allocator import release_freed_memory
@@ -64,8 +64,8 @@ def run(
 
     Cells run in this process, one after the other, unless there is a backend or more than one job.
     Gives what became of every cell, search, bench's matching stage and crossing; skipped cells come
-    first. Raises ValueError if the folder cannot be used or a model cannot be loaded, before
-    any cell runs.
+    first. Raises ValueError if the folder cannot be used, a model cannot be loaded or a task's
+    prompts cannot be made for its model, before any cell runs.
     """
     if backend is None and options.jobs > 1:
         threads = max(1, torch.get_num_threads() // options.jobs)
@@ -93,6 +93,8 @@ def run(
     cells = list(map(identified, cells))
     searches = [replace(search, cell=identified(search.cell)) for search in searches]
     done = parallel.from_first(lambda: {cell.name for cell in cells if store.is_done(cell.name)})
+    needed = [*cells, *(search.cell for search in searches)]
+    check_tasks((cell.bench for cell in needed if cell.name not in done), loader)
     work: list[Item] = []
     for bench in known.values():
         work += cell_items(c for c in cells if c.bench == bench and c.name not in done)

@@ -36,6 +36,8 @@ class Architecture(Protocol):
     """Width of the logits: the vocabulary, or 1 for a numerical program."""
     max_positions: int | None
     """The longest prompt, if there is a limit."""
+    trained_positions: int | None
+    """The longest prompt that the model was trained on, if it is known."""
     embeddings: tuple[str, ...]
 
     def weights(self) -> dict[str, Tensor]:

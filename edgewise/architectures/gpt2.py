@@ -30,6 +30,7 @@ class GPT2Architecture:
         self.mlp_parameters = 2 * self.d_model * (config.n_inner or 4 * self.d_model)
         self.n_tokens = self.n_outputs = config.vocab_size
         self.max_positions: int | None = config.n_positions
+        self.trained_positions: int | None = self.max_positions
 
     def weights(self) -> dict[str, Tensor]:
         return dict(self._model.state_dict())

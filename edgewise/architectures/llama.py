@@ -37,6 +37,7 @@ class LlamaArchitecture:
         self.mlp_parameters = 3 * self.d_model * config.intermediate_size
         self.n_tokens = self.n_outputs = config.vocab_size
         self.max_positions: int | None = _rotary_limit(model.model.rotary_emb)
+        self.trained_positions: int | None = config.max_position_embeddings
         self._window = _active_window(model.config, self._layers)
 
     def weights(self) -> dict[str, Tensor]:

@@ -61,6 +61,7 @@ class TracrArchitecture:
         self.n_tokens = len(self._weights["token_embed/embeddings"])
         self.mlp_parameters = 2 * self.d_model * config.mlp_hidden_size
         self.max_positions: int | None = len(self._weights["pos_embed/embeddings"])
+        self.trained_positions: int | None = self.max_positions
         self._fused_qkv = [self._fused(layer) for layer in range(self.n_layers)]
 
     @classmethod

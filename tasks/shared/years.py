@@ -78,6 +78,7 @@ class Years:
                 self.probability_difference,
                 "higher",
                 "probability difference",
+                right_above=0.0,
             ),
             Metric(
                 "near_probability_difference",

@@ -10,6 +10,7 @@ from benchmarks.report.tables import (
     recovered,
     recovery,
     runtime,
+    warnings,
     without_results,
 )
 
@@ -22,6 +23,7 @@ TABLES: tuple[Table, ...] = (
     dtypes.TABLE,
     consistency.TABLE,
     runtime.TABLE,
+    warnings.TABLE,
     without_results.TABLE,
 )
 """In the order in which the terminal shows them."""

@@ -213,7 +213,7 @@ def test_what_a_method_does_not_support_is_recorded_and_not_tried_again(
     assert record.error.message == "no gradients here"
 
 
-def test_a_task_that_cannot_be_built_fails_its_own_cells(
+def test_tasks_that_cannot_be_built_are_named_before_the_first_cell_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Unbuildable:
@@ -228,12 +228,14 @@ def test_a_task_that_cannot_be_built_fails_its_own_cells(
 
     monkeypatch.setitem(TASKS, "unbuildable", Unbuildable())
     cells = [
-        single_cell("random", task, model=None, seed=0, given={})
-        for task in ("unbuildable", "tracr-xproportion")
+        single_cell("random", task, model=None, seed=seed, given={})
+        for task in ("tracr-xproportion", "unbuildable")
+        for seed in (0, 1)
     ]
-    assert list(run_small(cells, tmp_path).values()) == [FAILED, FINISHED, FINISHED, FINISHED]
-    messages = [record.error.message for record in unfinished(tmp_path)]
-    assert messages == ["too few words"]
+    with pytest.raises(ValueError) as error:
+        run_small(cells, tmp_path)
+    assert str(error.value) == "unbuildable: too few words"
+    assert not Store(tmp_path).records()
 
 
 @pytest.mark.slow

@@ -1,0 +1,61 @@
+"""What in a cell's result may not mean what it seems to."""
+
+from benchmarks.record import Finished
+from edgewise import MaskedTransformer, Task
+from edgewise.circuit import Circuit
+from edgewise.evaluate import evaluate
+from methods import METHODS
+
+SOLVED = 0.75
+"""A full model that is right on fewer of the test prompts hardly does the task."""
+FAR = 0.02
+"""A circuit's sparsity is missed if it is farther than this from the one that was aimed at."""
+
+
+def warnings_of(record: Finished) -> list[str]:
+    """All that is to be said of a cell, a line each."""
+    return [*record.warnings, *_missed_target(record), *_nothing_live(record)]
+
+
+def warnings_about(model: MaskedTransformer, task: Task) -> list[str]:
+    """What is to be said of a task on a model, whatever the circuit."""
+    return [*_not_solved(model, task), *_long_prompts(model, task)]
+
+
+def _not_solved(model: MaskedTransformer, task: Task) -> list[str]:
+    """The first metric that can tell is asked."""
+    full = Circuit(model.graph.legal, model.graph)
+    for name, metric in task.metrics.items():
+        if metric.right_above is None:
+            continue
+        found = evaluate(model, task.test, [full], metrics={name: metric}, ablation="zero")
+        right = float((found[name] > metric.right_above).double().mean())
+        if right < SOLVED:
+            return [f"the full model is right on only {100 * right:.0f} % of the test prompts"]
+        break
+    return []
+
+
+def _long_prompts(model: MaskedTransformer, task: Task) -> list[str]:
+    limit = model.architecture.trained_positions
+    longest = max(int(pairs.lengths.max()) for pairs in (task.train, task.validation, task.test))
+    if limit is None or longest <= limit:
+        return []
+    return [f"prompts of up to {longest} tokens; the model was trained on {limit}"]
+
+
+def _missed_target(record: Finished) -> list[str]:
+    method = METHODS.get(record.definition.method)
+    if record.kind != "circuit" or method is None or method.aims_at is None:
+        return []
+    target, found = record.definition.settings[method.aims_at], record.rows[0].sparsity
+    if target >= 1 or abs(found - target) <= FAR:  # from 1 on it sets how hard masks are pushed
+        return []
+    return [f"{100 * found:.1f} % of the edges are removed; {method.aims_at} is {target:g}"]
+
+
+def _nothing_live(record: Finished) -> list[str]:
+    """Rankings are not judged: somewhere every one of them is cut to too few edges."""
+    if record.kind == "scores" or record.rows[0].live_sparsity < 1:
+        return []
+    return ["no edge is live: none lies on a path to out along which something changes"]
