@@ -135,6 +135,7 @@ def main() -> None:
     metavar="SECONDS",
     help="How often long discoveries are saved; default: 60.",
 )
+@click.option("--dry-run", is_flag=True, help="Show what would run and what it may cost.")
 @resumable
 @_verb
 def run(
@@ -148,6 +149,7 @@ def run(
     jobs: Any,
     ray_address: str | None,
     checkpoint_every: float,
+    dry_run: bool,
 ) -> None:
     """Run the cells of SUITE, a name or a TOML file.
 
@@ -155,6 +157,7 @@ def run(
     given again at any time.
     """
     from benchmarks.grid.suite import load_suite
+    from benchmarks.run import runner
     from benchmarks.run.backends import ray_cluster
     from benchmarks.run.environment import device_of
     from benchmarks.run.runner import SKIPPED, Options, run
@@ -163,6 +166,10 @@ def run(
     loaded = load_suite(suite, only=only)
     folder = out or Path("runs") / loaded.name
     plan = {"searches": loaded.searches, "crossings": loaded.crossings}
+    if dry_run:
+        options = Options(device_of(device), 1, checkpoint_every, device_map)
+        click.echo(runner.dry_run(loaded.cells, folder, options, **plan))
+        return
     if jobs == "ray":
         elsewhere = device_of(device, here=False)
         with ray_cluster(ray_address, gpu=elsewhere.type != "cpu") as cluster:

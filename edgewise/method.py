@@ -66,6 +66,13 @@ class Method(ABC):
         `generator` alone. Raises Unsupported for a task that the method cannot run.
         """
 
+    def most_passes(self, graph: Graph, n_prompts: int) -> float | None:
+        """About how many forward passes of the training prompts a discovery costs at most.
+
+        None if that is not known.
+        """
+        return None
+
     def finish(self, trained: Mapping[str, Tensor], graph: Graph) -> Circuit | EdgeScores:
         """The circuit or ranking for these trained tensors, for methods with `after_training`."""
         raise NotImplementedError(f"{self.name} has no settings that apply after training")

@@ -64,6 +64,10 @@ class ACDC(Method):
     version: ClassVar[int] = 1
     sweeps: ClassVar[str | None] = "threshold"
 
+    def most_passes(self, graph: Graph, n_prompts: int) -> float:
+        """One for each edge; few tests run the whole model, and many edges are not tested."""
+        return 3.0 + graph.n_edges
+
     @torch.no_grad()
     def discover(
         self,

@@ -16,6 +16,7 @@ from edgewise import parallel
 from edgewise.batches import Batches
 from edgewise.circuit import EdgeScores
 from edgewise.discovery import Checkpoint
+from edgewise.graph import Graph
 from edgewise.method import Family, Method
 from edgewise.progress import track
 from edgewise.task import Task
@@ -40,6 +41,10 @@ class EAP(Method):
     label: ClassVar[str] = "EAP"
     family: ClassVar[Family] = "attribution"
     version: ClassVar[int] = 1
+
+    def most_passes(self, graph: Graph, n_prompts: int) -> float:
+        """Two forward passes, and a backward pass with as much work as four."""
+        return 6.0
 
     def discover(
         self,

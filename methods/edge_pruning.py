@@ -90,7 +90,7 @@ class EdgePruning(Method):
     """How masks become circuits. `sparsity` keeps the largest evaluation masks, as many as all of
     them add up to. `threshold` keeps those above `threshold`, as the paper does for Tracr.
     `ranking`, which the paper does not have, ranks all edges, for circuits of any size."""
-    threshold: Annotated[float, Interval(ge=0, lt=1)] = 0.005
+    threshold: Annotated[float, Interval(ge=0, le=1)] = 0.005
     """What an evaluation mask has to exceed where `cut` is `threshold`."""
     name: ClassVar[str] = "edge-pruning"
     label: ClassVar[str] = "Edge Pruning"
@@ -112,6 +112,10 @@ class EdgePruning(Method):
             )
         if self.node_loss and not self.node_masks:
             raise ValueError("node_loss=True needs node_masks=True")
+
+    def most_passes(self, graph: Graph, n_prompts: int) -> float:
+        """In each step a batch runs forwards, and backwards with as much work as three passes."""
+        return 3.0 + 4 * self.steps * min(self.batch_size, n_prompts) / n_prompts
 
     def discover(
         self,

@@ -37,6 +37,9 @@ class Random(Method):
     family: ClassVar[Family] = "baseline"
     version: ClassVar[int] = 1
 
+    def most_passes(self, graph: Graph, n_prompts: int) -> float:
+        return 0.0
+
     def discover(
         self,
         model: MaskedTransformer,

@@ -39,7 +39,8 @@ from benchmarks.run.items import (
     cell_items,
     failure,
 )
-from benchmarks.run.loading import Loader, check_tasks, identify
+from benchmarks.run.loading import Loader
+from benchmarks.run.plan import forecast, plan
 from benchmarks.store import Store
 from edgewise import parallel
 from edgewise.allocator import release_freed_memory
@@ -76,36 +77,48 @@ def run(
             raise ValueError(f"{backend.jobs} jobs under torchrun; expected 1: it shares cells out")
         if searches:
             raise ValueError("searches under torchrun; expected a run in one process")
-    benches = [*(c.bench for c in cells), *(s.cell.bench for s in searches)]
-    for dtype in {bench.dtype for bench in benches}:
-        check_products(dtype, options.device)
+    check_dtypes(cells, searches, options.device)
     # Where others run the cells, the device may be theirs alone.
     store, loader = Store(folder), Loader(torch.device("cpu")) if backend else options.loader
     if parallel.rank() == 0:
         store.prepare()
     for damaged in store.damaged() if parallel.rank() == 0 else ():
         _log.warning("damaged: %s; what this run needs of it is derived again", damaged.problem)
-    known = identify(benches, loader)
-
-    def identified(cell: Cell) -> Cell:
-        return replace(cell, bench=known[cell.bench])
-
-    cells = list(map(identified, cells))
-    searches = [replace(search, cell=identified(search.cell)) for search in searches]
-    done = parallel.from_first(lambda: {cell.name for cell in cells if store.is_done(cell.name)})
-    needed = [*cells, *(search.cell for search in searches)]
-    check_tasks((cell.bench for cell in needed if cell.name not in done), loader)
+    planned = plan(cells, searches, crossings, store, loader)
     work: list[Item] = []
-    for bench in known.values():
-        work += cell_items(c for c in cells if c.bench == bench and c.name not in done)
-        work += [SearchItem(search) for search in searches if search.cell.bench == bench]
+    for bench in planned.benches:
+        work += cell_items(c for c in planned.to_run if c.bench == bench)
+        work += [SearchItem(search) for search in planned.searches if search.cell.bench == bench]
         work.append(MatchingItem(bench))
-    for pair in crossings:
-        work.append(CrossingItem(Crossing(identified(pair.first), identified(pair.second))))
-    skipped = [Outcome(cell.name, SKIPPED) for cell in cells if cell.name in done]
+    work += [CrossingItem(pair) for pair in planned.crossings]
+    skipped = [Outcome(name, SKIPPED) for name in planned.done]
     place = Workplace(store, loader, options)
     ended = _one_by_one(work, place) if backend is None else _spread(work, backend, place)
     return skipped + list(track(ended, "cells", total=len(work)))
+
+
+def dry_run(
+    cells: Sequence[Cell],
+    folder: Path,
+    options: Options,
+    *,
+    searches: Sequence[Search] = (),
+    crossings: Sequence[Crossing] = (),
+) -> str:
+    """What `run` would do, and what of it would fail, without a file written.
+
+    Raises ValueError as `run` does.
+    """
+    check_dtypes(cells, searches, options.device)
+    loader = options.loader
+    return forecast(plan(cells, searches, crossings, Store(folder), loader), loader)
+
+
+def check_dtypes(cells: Sequence[Cell], searches: Sequence[Search], device: torch.device) -> None:
+    """Raises ValueError for a dtype in which the device does not compute."""
+    benches = [*(c.bench for c in cells), *(s.cell.bench for s in searches)]
+    for dtype in {bench.dtype for bench in benches}:
+        check_products(dtype, device)
 
 
 def _one_by_one(work: Sequence[Item], place: Workplace) -> Iterator[Outcome]:

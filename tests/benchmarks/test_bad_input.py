@@ -47,7 +47,7 @@ def with_method(name: str, *settings: str) -> str:
         ("edge-pruning", "target_sparsity = 0", "a number greater than 0"),
         ("edge-pruning", "weight_decay = -0.1", "a number greater than or equal to 0"),
         ("edge-pruning", "weight_decay = 1.0", "a number less than 1"),
-        ("edge-pruning", "threshold = 1.0", "a number less than 1"),
+        ("edge-pruning", "threshold = 1.5", "a number less than or equal to 1"),
         ("edge-pruning", "learning_rate = 0.0", "a number greater than 0"),
         ("edge-pruning", "lagrangian_learning_rate = inf", "a finite number"),
         ("edge-pruning", f"steps = {10**30}", f"a number less than or equal to {10**9}"),
