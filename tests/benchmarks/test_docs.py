@@ -88,8 +88,8 @@ def test_the_tables_list_every_field_of_a_record(tmp_path: Path) -> None:
     records = Store(tmp_path).finished()
     definitions = [record.definition for record in records]
     rows = [row for record in records for row in record.rows]
-    # Of cells that failed, whose training was another's, or that ran on a file of prompts.
-    elsewhere = {"error", "trained_in"}
+    # Of cells that failed, were warned of, whose training was another's, or that ran on a file.
+    elsewhere = {"error", "trained_in", "warnings"}
     assert fields(records) | elsewhere | {"schema"} == first_column(RECORDS, "The record of a cell")
     assert fields(definitions) | {"data"} == first_column(RECORDS, "Its definition")
     assert fields(rows) == first_column(RECORDS, "A row")
