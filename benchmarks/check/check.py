@@ -96,20 +96,23 @@ def check(cells: Iterable[Cell], *, reference: Path = REFERENCE) -> list[Differe
 def check_folder(
     results: Path, *, only: str | None = None, reference: Path = REFERENCE
 ) -> tuple[int, list[Difference]]:
-    """Compare the reference cells that a results folder holds; how many, and the differences.
+    """Compare the reference cells in a results folder; how many it holds, and the differences.
 
-    `only` keeps one method's cells. Raises ValueError if the folder holds none.
+    One that it lacks is a difference, too. `only` keeps one method's cells.
+    Raises ValueError if the folder holds none.
     """
     store, theirs = Store(reference), Store(results)
     differences: list[Difference] = []
     n_compared = 0
     for record in references(reference):
         name = record.name
-        other = theirs.record(name)
-        if other is None or only not in (None, record.definition.method):
+        if only not in (None, record.definition.method):
             continue
-        n_compared += 1
-        if isinstance(other, Damaged):
+        other = theirs.record(name)
+        n_compared += other is not None
+        if other is None:
+            differences.append(_difference(record, "outcome", FINISHED, f"no cell {name}"))
+        elif isinstance(other, Damaged):
             differences.append(_difference(record, "outcome", FINISHED, other.problem))
         elif isinstance(other, Unfinished):
             differences.append(_difference(record, "outcome", FINISHED, other.status))
@@ -128,7 +131,12 @@ def check_folder(
 
 
 def references(folder: Path) -> list[Reference]:
-    """The records of reference cells. Raises ValueError for what is none, or is damaged."""
+    """The records of reference cells.
+
+    Raises ValueError for what is none, or is damaged, and if the folder is not there.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"no reference values in {folder}: they come with a clone, not a package")
     kind, found = TypeAdapter(Reference), list[Reference]()
     for path in records_in(Store(folder).cells):
         record = read_record(path, kind)

@@ -193,6 +193,19 @@ def test_cells_without_values_and_folders_without_cells_are_errors(
         check(CELLS, reference=tmp_path)
     with pytest.raises(ValueError, match="no reference cell in"):
         check_folder(tmp_path, reference=recorded)
+    with pytest.raises(ValueError, match=r"no reference values in .*none: they come with a clone"):
+        check_folder(tmp_path, reference=tmp_path / "none")
+
+
+def test_a_cell_that_is_missing_is_a_difference(
+    changed: Callable[[str, Change], Path], recorded: Path
+) -> None:
+    folder = changed("acdc", unchanged)
+    (name,) = (r.name for r in references(recorded) if r.definition.method == "acdc")
+    (folder / "cells" / f"{name}.json").unlink()
+    n_compared, (difference,) = check_folder(folder, reference=recorded)
+    assert n_compared == len(CELLS) - 1
+    assert (difference.metric, difference.got) == ("outcome", f"no cell {name}")
 
 
 @pytest.mark.slow
