@@ -99,6 +99,7 @@ def save(figure: Figure, path: Path) -> Path:
         write_atomically(
             path, lambda temporary: figure.savefig(temporary, format=kind, metadata=metadata)
         )
+    figure.set_layout_engine("none")  # it is laid out now: another format takes it as it is
     return path
 
 
