@@ -1,10 +1,10 @@
 """A suite: a grid of cells in one TOML file, checked as a whole before anything runs.
 
 A list is an axis of the grid, for a method's settings, `model`, `seeds` and the graph's options
-alike. `[task.NAME]` gives sizes, lists too; in a [[method]] entry `seeds`, `tasks`, `train` and
-`ablation` override the suite's, and `[method.task.NAME]` overrides settings on one task. A task
-that owns its model ignores `model`, which is the bundled one where none is named. `label` is what
-tables and figures call an entry's settings, instead of listing them.
+alike. `[task.NAME]` gives sizes, lists too; in a [[method]] entry `model`, `seeds`, `tasks`,
+`train` and `ablation` override the suite's, and `[method.task.NAME]` overrides settings on one
+task. A task that owns its model ignores `model`, which is the bundled one where none is named.
+`label` is what tables and figures call an entry's settings, instead of listing them.
 
 `[search]` names a sparsity that every method is to be compared at: in a [[method]] entry
 `search = { SETTING = [low, high] }` has the setting searched for. `cross` names two tasks whose
@@ -128,7 +128,7 @@ def _cells(suite: SuiteTable, entry: MethodEntry) -> Iterator[Cell]:
         for settings in entry.resolved(task):
             for size, model, ablation, dtype, seed in itertools.product(
                 _sizes(suite.task.get(task, {}), entry.train),
-                [None] if builder.owns_model else _models(suite),
+                [None] if builder.owns_model else _models(suite, entry),
                 entry.ablation or suite.ablation or [None],
                 suite.dtype,
                 entry.seeds or suite.seeds,
@@ -138,10 +138,14 @@ def _cells(suite: SuiteTable, entry: MethodEntry) -> Iterator[Cell]:
                 yield Cell(entry.name, version, settings, bench, sparsities, entry.label)
 
 
-def _models(suite: SuiteTable) -> list[ModelOptions]:
+def _models(suite: SuiteTable, entry: MethodEntry) -> list[ModelOptions]:
     """Every model with every graph option."""
     options = list(grid({"embeddings": suite.embeddings, "kv_heads": suite.kv_heads}))
-    return [ModelOptions(id=model, **chosen) for model in suite.model for chosen in options]
+    return [
+        ModelOptions(id=model, **chosen)
+        for model in entry.model or suite.model
+        for chosen in options
+    ]
 
 
 def _sizes(axes: Mapping[str, Sequence[int]], train: Sequence[int] | None) -> list[Sizes]:

@@ -130,6 +130,7 @@ class MethodEntry(_Table):
     name: Annotated[str, one_of("method", METHODS)]
     label: str = ""
     tasks: Axis[TaskName] | None = None
+    model: Axis[ModelName] | None = None
     seeds: Axis[Seed] | None = None
     ablation: Axis[Ablation] | None = None
     train: Axis[Size] | None = None
@@ -229,7 +230,13 @@ class SuiteTable(_Table):
 
     def _n_cells(self, entry: MethodEntry) -> int:
         """At most so many cells has an entry: tasks with models of their own have fewer."""
-        axes = [self.model, self.embeddings, self.kv_heads, self.dtype, entry.seeds or self.seeds]
+        axes = [
+            entry.model or self.model,
+            self.embeddings,
+            self.kv_heads,
+            self.dtype,
+            entry.seeds or self.seeds,
+        ]
         axes += [entry.ablation or self.ablation or [None], entry.train or [None]]
         per_setting = math.prod(map(len, axes))
         total = 0

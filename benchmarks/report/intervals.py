@@ -19,7 +19,12 @@ def bootstrap_interval(
     means = _weights(values.shape[1]) @ values.T.astype(np.float64)
     tail = 50 * (1 - level)
     low, high = np.percentile(means, [tail, 100 - tail], axis=0)
-    return low, high
+    return _steady(low), _steady(high)
+
+
+def _steady(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """To twelve digits: those after depend on the number of threads that add up."""
+    return np.array([float(f"{value:.12g}") for value in values])
 
 
 @cache

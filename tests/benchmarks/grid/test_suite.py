@@ -81,6 +81,12 @@ def test_a_method_entry_overrides_seeds_and_tasks() -> None:
     assert {(cell.bench.task, cell.bench.seed) for cell in eap} == {("ioi", 7)}
 
 
+def test_a_method_entry_overrides_the_models() -> None:
+    text = f'model = ["a/small", "a/large"]\n{VALID}model = "another"\n{ENTRY}'
+    found = [cell.bench.model for cell in parse_suite(text, "mine.toml").cells]
+    assert found == [ModelOptions(id) for id in ("another", "a/small", "a/large")]
+
+
 def test_a_method_entry_overrides_the_ablation() -> None:
     entry = '[[method]]\nname = "acdc"\nseeds = 7\ntasks = "ioi"\nablation = ["zero", "mean"]\n'
     acdc = [cell for cell in cells(SUITE + entry) if cell.method == "acdc"]
