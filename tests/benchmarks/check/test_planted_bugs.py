@@ -6,35 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.check.check import SUITE, Difference, check
-from benchmarks.grid.suite import load_suite
 from edgewise.architectures.gpt2 import GPT2Architecture
 from edgewise.graph import Graph
 from edgewise.metrics import KL
 from edgewise.prompts import PromptPairs
 from edgewise.transformer import MaskedTransformer
 from methods import acdc, edge_pruning
+from tests.benchmarks.check.planted import differences, metrics, of_stored_circuits, scores_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unchecked")]  # as `edgewise check` runs
-
-
-def differences(method: str, task: str) -> list[Difference]:
-    """The check of one method's reference cells on one task."""
-    cells = [cell for cell in load_suite(SUITE, only=method).cells if cell.bench.task == task]
-    assert cells
-    return check(cells)
-
-
-def metrics(found: list[Difference], task: str = "ioi-t1 (interchange ablation)") -> set[str]:
-    return {difference.metric for difference in found if difference.task == task}
-
-
-def scores_of(names: set[str]) -> set[str]:
-    return {name.partition(" of ")[0] for name in names if "->" in name}
-
-
-def of_stored_circuits(names: set[str], metric: str) -> set[str]:
-    return {name for name in names if name.startswith(metric) and "of the stored" in name}
 
 
 def test_swapped_rows_of_k_and_v_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
