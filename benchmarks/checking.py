@@ -77,7 +77,7 @@ def _lines(details: ErrorDetails, place: list[str], known: Known | None) -> list
             return [f"{path}: {unknown(kind, str(details['loc'][-1]), names)}"]
         case "value_error":
             text = str(details.get("ctx", {})["error"])
-            return [f"{path}: {line}" for line in text.splitlines()]
+            return [f"{path}: {line}" if path else line for line in text.splitlines()]
     value = repr(details["input"])
     if len(value) > _LONGEST:
         value = f"{value[: _LONGEST - 3]}..."

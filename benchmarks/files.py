@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.checking import problems
-from benchmarks.record import Checksums, Damaged
+from benchmarks.record import Checksums, CrossedRecord, Damaged, MatchedRecord, Result
 from edgewise.files import write_atomically
 
 SCHEMA = 2
@@ -49,6 +50,35 @@ def check_files(path: Path, files: Checksums) -> None:
             raise DamagedError(f"{file} is not the file that was written: its checksum differs")
 
 
+def check_prompts(path: Path, record: object) -> None:
+    """Compare the names and rows of the tensors beside a record, if there are any, with its own.
+
+    Raises DamagedError for another name or number of rows, and where there is no prompt.
+    """
+    file = path.with_suffix(f".{PROMPTS}")
+    if not file.is_file():
+        return
+    match record:
+        case Result():
+            expected = dict.fromkeys(record.metrics, len(record.rows))
+        case MatchedRecord():
+            names = [name for row in record.rows for name in row.metrics]
+            expected = dict.fromkeys(names, len(record.rows))
+        case CrossedRecord():
+            names = [f"{row.prompts}.{metric}" for row in record.rows for metric in row.metrics]
+            expected = dict.fromkeys(names, len({row.circuit for row in record.rows}))
+        case _:
+            return
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            shapes = [(name, tensors.get_slice(name).get_shape()) for name in tensors.keys()]  # noqa: SIM118
+    except SafetensorError as error:
+        raise DamagedError(f"{file} is not a safetensors file: {error}") from None
+    found = {name: shape[0] if len(shape) == 2 and shape[1] else 0 for name, shape in shapes}
+    if found != expected:
+        raise DamagedError(f"{file} has rows of {found}; expected {expected}, as in the record")
+
+
 def records_in(folder: Path) -> list[Path]:
     """Hidden files are not ours: some systems put them beside every file that they copy."""
     return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
@@ -62,6 +92,7 @@ def read_checked(path: Path, kind: TypeAdapter[T]) -> T | Damaged:
     try:
         record: Any = read_record(path, kind)
         check_files(path, getattr(record, "files", {}))
+        check_prompts(path, record)
     except DamagedError as error:
         return Damaged(name=path.stem, problem=str(error))
     return record
@@ -82,9 +113,11 @@ def read_record(path: Path, kind: TypeAdapter[T]) -> T:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         schema = fields.pop("schema")
+    except OSError as error:
+        raise DamagedError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         raise _no_record(path, "expected a JSON object with a schema") from None
-    if not isinstance(schema, int):
+    if not isinstance(schema, int) or isinstance(schema, bool):
         raise _no_record(path, f"schema is {schema!r}; expected a whole number")
     if schema > SCHEMA:
         raise ValueError(f"{path} has schema {schema}; this version reads up to {SCHEMA}: upgrade")

@@ -4,10 +4,10 @@ The files hold just the fields that were set (`docs/records.md` explains each); 
 format stands beside them and is the store's.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from benchmarks.checking import STRICT
 from edgewise.graph import Ablation
@@ -16,9 +16,10 @@ FINISHED: Literal["finished"] = "finished"
 UNSUPPORTED: Literal["unsupported"] = "unsupported"
 FAILED: Literal["failed"] = "failed"
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=10**30)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Cost = Annotated[float, Field(ge=0)]
+Setting = bool | int | float | str | None
 
 _OF_METHOD = ("method", "method_version", "settings", "sparsities")
 
@@ -73,7 +74,7 @@ class Definition(_Data):
 
     method: str
     method_version: int
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Setting]
     sparsities: list[Share]
     task: str
     task_version: int
@@ -148,6 +149,37 @@ class Result(_Cell):
     notes: Mapping[str, Any]
     warnings: list[str] = []
     files: Checksums = {}
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        problems = list(self._contradictions())
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _contradictions(self) -> Iterator[str]:
+        known, rows = _listed(self.metrics), self.rows
+        if self.primary_metric not in self.metrics:
+            yield f"primary_metric is {self.primary_metric!r}; expected one of {known}"
+        if not rows or (self.kind == "circuit" and len(rows) > 1):
+            expected = "1" if self.kind == "circuit" else "at least 1"
+            yield f"rows has {len(rows)} items, of kind {self.kind}; expected {expected}"
+        has_draws = any(row.draw is not None for row in rows)
+        for place, row in enumerate(rows):
+            if row.metrics.keys() != self.metrics.keys():
+                yield f"rows.{place}.metrics are {_listed(row.metrics)}; expected {known}"
+            if row.edges > self.n_edges:
+                yield f"rows.{place}.edges is {row.edges:,}; expected at most {self.n_edges:,}"
+            if (row.draw is not None) != has_draws or (has_draws and self.kind == "circuit"):
+                yield f"rows.{place}.draw is {row.draw}; expected one for every ranking or for none"
+            judged = [self.primary_metric] if self.kind == "scores" and not has_draws else []
+            if list(row.validation) != judged:
+                given = _listed(row.validation)
+                yield f"rows.{place}.validation is {given}; expected {_listed(judged)}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
 
 
 class Finished(Result):
@@ -232,7 +264,7 @@ class SearchRecord(_Data):
 
     name: str
     definition: SearchDefinition
-    trials: list[Trial]
+    trials: Annotated[list[Trial], Field(min_length=1)]
     found: str
     within_tolerance: bool
 
@@ -248,9 +280,19 @@ class CrossedRecord(_Data):
     """Circuits of two tasks, evaluated on the prompts of both."""
 
     name: str
-    cells: list[str]
+    cells: Annotated[list[str], Field(min_length=2, max_length=2)]
     rows: list[CrossedRow]
     files: Checksums = {}
+
+    @model_validator(mode="after")
+    def _has_every_circuit_on_both(self) -> Self:
+        circuits: dict[str, list[str]] = {}
+        for row in self.rows:
+            circuits.setdefault(row.prompts, []).append(row.circuit)
+        listed = list(circuits.values())
+        if len(listed) != 2 or listed[0] != listed[1] or len(set(listed[0])) != 4:
+            raise ValueError(f"rows are of {listed}; expected four circuits, twice the same")
+        return self
 
 
 class Tolerance(_Data):

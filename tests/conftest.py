@@ -19,12 +19,22 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 import pytest
 import torch
 from huggingface_hub import try_to_load_from_cache
+from hypothesis import settings
+from hypothesis.configuration import set_hypothesis_home_dir
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tests.shapes import check_shapes, unchecked_shapes
 
 # Before anything of ours is imported, which the conftest files below do.
 _checks = check_shapes(["edgewise", "methods", "tasks"])
+
+# A fuzz test makes the same few inputs in every run, or with --hypothesis-profile=campaign many new
+# ones.
+set_hypothesis_home_dir(Path(__file__).parents[1] / ".pytest_cache" / "d" / "hypothesis")
+_fuzz = settings(deadline=None, database=None, print_blob=True)
+settings.register_profile("tests", _fuzz, max_examples=25, derandomize=True)
+settings.register_profile("campaign", _fuzz, max_examples=500)
+settings.load_profile("tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:

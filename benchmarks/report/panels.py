@@ -181,7 +181,9 @@ def _rows_of_label(
         shown.insert(0, turned)
     for record, own in zip(alike, settings, strict=True):
         setting, variant = (
-            ", ".join(filter(None, [label, settings_label({name: own[name] for name in names})]))
+            ", ".join(
+                filter(None, [label, settings_label({name: own.get(name) for name in names})])
+            )
             for names in (shown, telling[record.kind])
         )
         yield from _rows(record, store, setting, variant)
@@ -204,14 +206,23 @@ def _order(record: Finished, methods: Mapping[str, int]) -> tuple[Any, ...]:
     """By method, then by label, by the swept setting, by the other settings and the seed."""
     method, settings = record.definition.method, record.definition.settings
     turned = settings.get(swept(method) or "", 0.0)
+    place_on_axis = (0, turned) if isinstance(turned, int | float) else (1, str(turned))
     rest = [(type(value).__name__, value) for _, value in sorted(settings.items())]
     place = methods.get(method, len(methods))
-    return place, method, record.label, turned, rest, record.definition.seed
+    return place, method, record.label, place_on_axis, rest, record.definition.seed
 
 
 def _rows(record: Finished, store: Store, setting: str, variant: str) -> list[Row]:
     """A record's own rows and its matched ones, with intervals over the prompts."""
     matched, matched_prompts = store.matched_rows(record.name)
+    for row in matched:
+        if row.metrics.keys() != record.metrics.keys() or (
+            row.validation.keys() != record.rows[0].validation.keys()
+        ):
+            raise ValueError(
+                f"matched rows of {record.name} have other metrics than its record; remove "
+                f"{store.matched / record.name}.json to have them derived again"
+            )
     estimates: dict[str, list[Estimate]] = {}
     for metric, values in store.prompts(record.name).items():
         if matched:

@@ -1,15 +1,21 @@
 """What the tests of the benchmark share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any, TypeVar
 
-from benchmarks.record import FINISHED, Result
-from edgewise import Graph
+import torch
+
+from benchmarks.record import FINISHED, Finished, Result
+from benchmarks.store import Store
+from edgewise import Circuit, EdgeScores, Graph
 
 R = TypeVar("R", bound=Result)
 
 GRAPH = Graph(n_layers=2, n_heads=2)
 N_PROMPTS = 12
+AGREES = 0.5
+"""The accuracy of every made-up circuit."""
 
 SMALL_SUITE = """
 name = "small"
@@ -86,6 +92,52 @@ def record_fields(method: str, settings: dict[str, Any], task: str, seed: int) -
         "peak_memory_source": "a source",
         "forward_equivalents": 12.5,
     }
+
+
+def _rows(
+    sizes: Sequence[int], kl: Sequence[float], draws: int, validation: Sequence[float] | None
+) -> list[dict[str, Any]]:
+    """A row per draw and size; `validation` is the KL on the validation prompts, if it is known."""
+    rows: list[dict[str, Any]] = []
+    for draw, (position, edges) in product(range(draws), enumerate(sizes)):
+        row: dict[str, Any] = {
+            "edges": edges,
+            "sparsity": 1 - edges / GRAPH.n_edges,
+            "live_sparsity": 1 - edges / GRAPH.n_edges,
+            "metrics": {"kl": kl[position], "accuracy": AGREES},
+        }
+        if draws > 1:
+            row["draw"] = draw
+        elif validation is not None:
+            row["validation"] = {"kl": validation[position]}
+        rows.append(row)
+    return rows
+
+
+def write_cell(
+    store: Store,
+    method: str,
+    settings: dict[str, Any],
+    sizes: Sequence[int],
+    kl: Sequence[float],
+    *,
+    kind: str = "scores",
+    task: str = "ioi",
+    seed: int = 0,
+    draws: int = 1,
+    validation: Sequence[float] | None = None,
+    **changes: Any,
+) -> Finished:
+    """Store a made-up finished cell; `kl` is per size, and about that on every prompt."""
+    on_validation = (validation or kl) if kind == "scores" else None
+    rows = _rows(sizes, kl, draws, on_validation)
+    fields = record_fields(method, settings, task, seed)
+    record = Finished.model_validate({**fields, "kind": kind, "rows": rows, **changes})
+    scores = EdgeScores(torch.zeros(GRAPH.legal.shape), GRAPH)
+    found = Circuit(GRAPH.legal, GRAPH) if kind == "circuit" else scores
+    values = torch.tensor(kl).repeat(draws)[:, None] + torch.linspace(-0.1, 0.1, N_PROMPTS)
+    store.write(record, found, {"kl": values, "accuracy": torch.full_like(values, AGREES)})
+    return record
 
 
 def edited(record: R, edit: Callable[[dict[str, Any]], object]) -> R:

@@ -103,7 +103,7 @@ def test_a_grid_of_too_many_cells_before_any_is_made() -> None:
     assert "4,000,000 cells; expected at most 10,000 (max_cells of the suite)" in error
     Path("mine.toml").write_text(f"max_cells = 2\n{with_method('acdc', 'seeds = [1, 2, 3]')}")
     (error,) = errors("run", "mine.toml")
-    assert "3 cells; expected at most 2 (max_cells of the suite)" in error
+    assert error == "Error: mine.toml: 3 cells; expected at most 2 (max_cells of the suite)"
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,9 @@ def store(tmp_path: Path) -> Store:
 
 def record(name: str) -> Finished:
     fields = record_fields("eap", {}, "ioi", 0)
-    return Finished.model_validate({**fields, "name": name, "kind": "scores", "rows": []})
+    del fields["metrics"]["accuracy"]
+    found = row(3).model_copy(update={"validation": {"kl": 0.2}}).as_json()
+    return Finished.model_validate({**fields, "name": name, "kind": "scores", "rows": [found]})
 
 
 def failed(name: str) -> Unfinished:
@@ -47,6 +49,11 @@ def failed(name: str) -> Unfinished:
 
 def row(edges: int) -> RowRecord:
     return RowRecord(edges=edges, sparsity=0.5, live_sparsity=0.5, metrics={"kl": 0.1})
+
+
+def drawn(fields: dict[str, Any]) -> dict[str, Any]:
+    """A record's first row, as one of several draws."""
+    return {**fields["rows"][0], "draw": 1}
 
 
 def scores(seed: int) -> EdgeScores:
@@ -183,6 +190,30 @@ def test_results_of_a_newer_version_are_an_error_that_says_so(store: Store) -> N
         store.prepare()
 
 
+def test_a_record_that_cannot_be_read_is_named(store: Store) -> None:
+    (store.cells / "folder.json").mkdir()
+    (store.cells / "link.json").symlink_to("nowhere")
+    folder, link = store.damaged()
+    assert folder.problem.endswith("folder.json cannot be read: Is a directory")
+    assert link.problem.endswith("link.json cannot be read: No such file or directory")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "found"),
+    [
+        ({"kl": torch.zeros(2, 3)}, "{'kl': 2}"),
+        ({"kl": torch.zeros(1, 0)}, "{'kl': 0}"),
+        ({"other": torch.zeros(1, 3)}, "{'other': 1}"),
+    ],
+)
+def test_prompts_of_other_rows_or_metrics_make_their_cell_damaged(
+    store: Store, prompts: dict[str, torch.Tensor], found: str
+) -> None:
+    store.write(record("one"), scores(0), prompts)
+    (damaged,) = store.damaged()
+    assert f"has rows of {found}; expected {{'kl': 1}}, as in the record" in damaged.problem
+
+
 def test_a_file_that_is_no_result_is_named(store: Store) -> None:
     (store.cells / "one.json").write_text("[]")
     (damaged,) = store.records()
@@ -200,6 +231,23 @@ def test_a_file_that_is_no_result_is_named(store: Store) -> None:
         (lambda f: f.update(rows=[{"edges": 3}]), "sparsity is missing"),
         (lambda f: f.update(status="done"), "status"),
         (lambda f: f.update(schema="1"), "schema is '1'; expected a whole number"),
+        (lambda f: f.update(schema=True), "schema is True; expected a whole number"),
+        (
+            lambda f: f.update(rows=[]),
+            "program: rows has 0 items, of kind scores; expected at least",
+        ),
+        (lambda f: f.update(rows=2 * f["rows"], kind="circuit"), "of kind circuit; expected 1"),
+        (lambda f: f.update(primary_metric="x"), "primary_metric is 'x'; expected one of kl"),
+        (lambda f: f["rows"][0].update(metrics={}), "rows.0.metrics are none; expected kl"),
+        (lambda f: f["rows"][0].update(edges=99), "rows.0.edges is 99; expected at most 61"),
+        (lambda f: f["rows"][0].update(validation={}), "rows.0.validation is none; expected kl"),
+        (lambda f: f.update(kind="circuit"), "rows.0.validation is kl; expected none"),
+        (lambda f: f["rows"].append(drawn(f)), "rows.0.draw is None; expected one for every"),
+        (lambda f: f.update(peak_bytes=10**400), "peak_bytes is 1000"),
+        (
+            lambda f: f["definition"]["settings"].update(steps=[1]),
+            "definition.settings.steps is [1]",
+        ),
         (lambda f: f.update(name="../two"), "name is '../two'; expected that of the file"),
     ],
 )

@@ -4,11 +4,13 @@ import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
 
 from benchmarks.report.captions import captions
 from benchmarks.report.panels import Panel
@@ -63,7 +65,10 @@ def finish(
     legend: Mapping[str, Artist] | None = None,
     note: str = "",
 ) -> None:
-    """Give a figure its size and, below its axes, a legend of all, captions and the note."""
+    """Give a figure its size and, below its axes, a legend of all, captions and the note.
+
+    A dollar sign in a label stands for itself: no text is a formula.
+    """
     width, above = inches
     characters = int(CAPTION_CHARACTERS / PANEL_INCHES[0] * width)
     caption = textwrap.wrap(" ".join([*captions(dict.fromkeys(panels)), note]), characters)
@@ -85,6 +90,8 @@ def finish(
     rect = (0, below / height, 1, above / height)
     figure.set_layout_engine(ConstrainedLayoutEngine(rect=rect))
     figure.text(0.01, 0.06 / height, "\n".join(caption), fontsize=7, color="#404040")
+    for text in figure.findobj(Text):
+        cast(Text, text).set_parse_math(False)
 
 
 def draw_legend(axes: Axes) -> int:

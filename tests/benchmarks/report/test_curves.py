@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,8 +35,13 @@ def test_a_metrics_panels_start_a_line_or_fill_one(
     for task in ("ioi", "ioi-t1"):
         add_cell("eap", {}, SIZES, [0.0, 0.2, 1.0, 8.0], task=task)
     record = add_cell("eap", {}, SIZES, [0.0, 0.1, 0.2, 0.3], task="tracr-reverse")
-    record = edited(record, lambda fields: fields["metrics"].pop("accuracy"))
-    Store(tmp_path / "results").write(record)
+
+    def without_accuracy(fields: dict[str, Any]) -> None:
+        for metrics in (fields["metrics"], *(row["metrics"] for row in fields["rows"])):
+            del metrics["accuracy"]
+
+    record, store = edited(record, without_accuracy), Store(tmp_path / "results")
+    store.write(record, prompts={"kl": store.prompts(record.name)["kl"]})
     panels, _ = load_panels(tmp_path / "results")
     figure = metrics_figure(panels, ["kl", "other", "accuracy"])
     assert figure is not None

@@ -36,7 +36,7 @@ def add_both(
         fields |= {"name": f"{record.name}-bfloat16", "dtype": "bfloat16"}
         fields["definition"] |= {"dtype": "bfloat16", "weights": "another hash"}
         for row in fields["rows"]:
-            row["metrics"] = {"kl": 0.5}
+            row["metrics"]["kl"] = 0.5
 
     store.write(edited(record, other), found["bfloat16"], store.prompts(record.name))
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from matplotlib import image
 from scipy import stats
 
 from benchmarks.drawing.style import GREY, method_style
-from benchmarks.record import FAILED, Failure, Finished, Unfinished
+from benchmarks.record import FAILED, Failure, Finished, RowRecord, Unfinished
 from benchmarks.report.captions import captions
 from benchmarks.report.figures.curves import LINES, POINTS, faithfulness_figure
 from benchmarks.report.intervals import bootstrap_interval
@@ -331,3 +332,41 @@ def test_every_method_has_a_colour_and_marker_of_its_own() -> None:
     assert method_style("random").colour == GREY
     assert [look.label for look in looks][:4] == ["Random", "EAP", "ACDC", "Edge Pruning"]
     assert method_style("gone").label == "gone"
+
+
+def test_a_dollar_sign_in_a_label_stands_for_itself(
+    tmp_path: Path, add_cell: Callable[..., Finished]
+) -> None:
+    label = "$\\frac$ for $5"
+    add_cell("eap", {}, SIZES, [0.0, 0.1, 0.2, 0.3], label=label)
+    panels, _ = load_panels(tmp_path / "results")
+    figure = faithfulness_figure(panels)
+    figure.draw_without_rendering()
+    (text,) = [
+        text for text in figure.axes[0].get_legend().get_texts() if "frac" in text.get_text()
+    ]
+    assert not text.get_parse_math()
+
+
+def test_cells_whose_settings_have_other_names_and_types_are_reported(
+    tmp_path: Path, add_cell: Callable[..., Finished]
+) -> None:
+    for settings in ({"threshold": 0.1, "other": 1}, {"threshold": "x"}, {}):
+        add_cell("acdc", settings, [15], [0.9], kind="circuit")
+    (panel,), _ = load_panels(tmp_path / "results")
+    assert [row.setting for row in panel.rows] == [
+        "threshold=None",
+        "threshold=0.1",
+        "threshold=x",
+    ]
+
+
+def test_matched_rows_of_other_metrics_are_an_error_that_names_their_file(
+    tmp_path: Path, add_cell: Callable[..., Finished]
+) -> None:
+    name = add_cell("eap", {}, SIZES, [0.0, 0.1, 0.2, 0.3]).name
+    row = RowRecord(edges=7, sparsity=0.5, live_sparsity=0.5, metrics={"other": 0.1})
+    store = Store(tmp_path / "results")
+    store.add_matched_rows(name, [row], {"other": torch.zeros(1, N_PROMPTS)})
+    with pytest.raises(ValueError, match=f"matched rows of {name} have other metrics than"):
+        load_panels(tmp_path / "results")
