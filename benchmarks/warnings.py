@@ -48,7 +48,9 @@ def _missed_target(record: Finished) -> list[str]:
     method = METHODS.get(record.definition.method)
     if record.kind != "circuit" or method is None or method.aims_at is None:
         return []
-    target, found = record.definition.settings[method.aims_at], record.rows[0].sparsity
+    target, found = record.definition.settings.get(method.aims_at), record.rows[0].sparsity
+    if not isinstance(target, int | float):
+        return []
     if target >= 1 or abs(found - target) <= FAR:  # from 1 on it sets how hard masks are pushed
         return []
     return [f"{100 * found:.1f} % of the edges are removed; {method.aims_at} is {target:g}"]

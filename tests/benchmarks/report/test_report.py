@@ -342,9 +342,9 @@ def test_a_dollar_sign_in_a_label_stands_for_itself(
     panels, _ = load_panels(tmp_path / "results")
     figure = faithfulness_figure(panels)
     figure.draw_without_rendering()
-    (text,) = [
-        text for text in figure.axes[0].get_legend().get_texts() if "frac" in text.get_text()
-    ]
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    (text,) = [text for text in legend.get_texts() if "frac" in text.get_text()]
     assert not text.get_parse_math()
 
 

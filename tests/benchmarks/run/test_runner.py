@@ -85,7 +85,7 @@ def test_rankings_are_cut_at_the_grid_and_at_the_true_circuits_size(
     _, folder = undisturbed
     for record in Store(folder).finished():
         if record.kind == "scores":
-            draws = record.definition.settings.get("draws", 1)
+            draws: Any = record.definition.settings.get("draws", 1)
             assert [row.edges for row in record.rows] == draws * [32, 16, 6, 5, 3]
             assert all(bool(row.validation) == (draws == 1) for row in record.rows)
 
@@ -170,7 +170,7 @@ def test_a_training_is_cut_again_and_not_run_again(
     monkeypatch.delattr(edge_pruning.Training, "step")
     run_small([cut("ranking"), cut("sparsity")], tmp_path / "cut")
     records = Store(tmp_path / "cut").finished()
-    ranking, largest, above = sorted(records, key=lambda one: one.definition.settings["cut"])
+    ranking, largest, above = sorted(records, key=lambda one: str(one.definition.settings["cut"]))
     assert [ranking.trained_in, largest.trained_in] == [above.name] * 2
     assert {record.seconds for record in records} == {above.seconds}
     assert largest.rows[0].edges != above.rows[0].edges
