@@ -1,7 +1,7 @@
 """What a run leaves behind, as typed data: unknown keys and impossible values are refused.
 
-The files hold just the fields that were set (`docs/records.md` explains each); the version of the
-format stands beside them and is the store's.
+A file holds only the fields that were set (`docs/records.md` explains each) and `schema`, the
+version of the format, which benchmarks/files.py adds and checks.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -115,14 +115,14 @@ class PromptCounts(_Data):
 
 
 class MetricRecord(_Data):
-    """Which values of a metric are better, and its unit."""
+    """Which values of a metric are better, and the label of its axis."""
 
     better: Literal["lower", "higher"]
     unit: str
 
 
 Checksums = Mapping[str, str]
-"""What follows the name in a file's own -> the SHA-256 of the file."""
+"""The ending of a file's name -> the SHA-256 of the file."""
 
 
 class _Cell(_Data):
@@ -291,7 +291,9 @@ class CrossedRecord(_Data):
             circuits.setdefault(row.prompts, []).append(row.circuit)
         listed = list(circuits.values())
         if len(listed) != 2 or listed[0] != listed[1] or len(set(listed[0])) != 4:
-            raise ValueError(f"rows are of {listed}; expected four circuits, twice the same")
+            raise ValueError(
+                f"rows are of {listed}; expected the same four circuits on both tasks' prompts"
+            )
         return self
 
 

@@ -3,14 +3,14 @@
     DIR/cells/NAME.json                    settings, cost, one row per circuit
     DIR/cells/NAME.safetensors             the circuit or the scores that were found
     DIR/cells/NAME.prompts.safetensors     every metric, [row, prompt]
-    DIR/matched/NAME.json, .prompts...     the same scores, cut to other methods' numbers of edges
+    DIR/matched/NAME.json, .prompts...     a ranking's rows at the sizes of other methods' circuits
     DIR/searches/NAME.json                 the trials of a search, each a cell, and the nearest
     DIR/crossed/NAME.json, .prompts...     circuits of two tasks on the prompts of both
     DIR/checkpoints/NAME.safetensors       an unfinished discovery
     DIR/claims/*.lock                      what a run is doing
 
-A cell is finished when its JSON is there, which is written last and holds the checksums of the
-files beside it. NAME ends in a hash of what defines the cell.
+A cell's JSON is written last, and holds its status and the checksums of the files beside it. NAME
+ends in a hash of what defines the cell.
 """
 
 import json
@@ -83,7 +83,7 @@ class Store:
     def prepare(self) -> None:
         """Make the folder and clear what killed runs left behind.
 
-        Raises ValueError if it cannot be written or holds results of a newer version.
+        Raises ValueError if it cannot be written or holds results of another version.
         """
         try:
             for folder in self._folders:
@@ -189,7 +189,7 @@ class Store:
     def matched_rows(self, name: str) -> tuple[list[RowRecord], dict[str, Tensor]]:
         """The rows that the matching stage has added to a cell, and their metrics per prompt.
 
-        None where they are damaged: the stage then derives them again.
+        Both are empty if the file is missing or damaged; the stage then derives the rows.
         """
         path = self.matched / f"{name}.json"
         record = read_checked(path, _MATCHED) if path.exists() else None

@@ -1,4 +1,4 @@
-"""What in a cell's result may not mean what it seems to."""
+"""Warnings about results that may mislead."""
 
 from benchmarks.record import Finished
 from edgewise import MaskedTransformer, Task
@@ -7,7 +7,7 @@ from edgewise.evaluate import evaluate
 from methods import METHODS
 
 SOLVED = 0.75
-"""A full model that is right on fewer of the test prompts hardly does the task."""
+"""With a smaller share of right test prompts, the full model does not do the task."""
 FAR = 0.02
 """A circuit's sparsity is missed if it is farther than this from the one that was aimed at."""
 
@@ -51,13 +51,13 @@ def _missed_target(record: Finished) -> list[str]:
     target, found = record.definition.settings.get(method.aims_at), record.rows[0].sparsity
     if not isinstance(target, int | float):
         return []
-    if target >= 1 or abs(found - target) <= FAR:  # from 1 on it sets how hard masks are pushed
+    if target >= 1 or abs(found - target) <= FAR:  # from 1 on it only adds pressure
         return []
     return [f"{100 * found:.1f} % of the edges are removed; {method.aims_at} is {target:g}"]
 
 
 def _nothing_live(record: Finished) -> list[str]:
-    """Rankings are not judged: somewhere every one of them is cut to too few edges."""
+    """Rankings are skipped: cut to few enough edges, every ranking has no live edge."""
     if record.kind == "scores" or record.rows[0].live_sparsity < 1:
         return []
     return ["no edge is live: none lies on a path to out along which something changes"]

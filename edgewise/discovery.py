@@ -1,8 +1,9 @@
 """Timing, counting and checkpointing of a discovery.
 
-Peak memory of a process on a CPU is the kernel's high-water mark of resident memory, reset before
-the discovery where the system allows it; on an accelerator it is the allocator's own peak. Memory
-that is freed but kept by the process counts as resident, so release it first (edgewise.allocator).
+On a CPU, peak memory is the kernel's high-water mark of resident memory, reset before the
+discovery. Where it cannot be reset, the resident memory after the discovery is reported instead.
+On an accelerator it is the allocator's own peak. Memory that is freed but kept by the process
+counts as resident, so release it first (edgewise.allocator).
 """
 
 import hashlib

@@ -10,7 +10,7 @@ from typing import Any
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill a temporary file in the same folder, force it to disk, then rename it.
 
-    Whoever writes it, it is readable as the umask says.
+    Its permissions follow the umask, whatever `write` sets.
     """
     temporary = path.with_name(f"{path.name}.{_machine()}.{os.getpid()}.tmp")
     temporary.touch()
@@ -23,7 +23,7 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Temporary files of this machine's processes that are gone.
+    """Delete temporary files of processes of this machine that no longer run.
 
     Others belong to a run that is going on, perhaps on another machine that shares the folder.
     """

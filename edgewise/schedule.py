@@ -1,9 +1,8 @@
 """Which parts of each block have to run for which masks.
 
-Only components from which `out` can be reached along the mask run, and of these only those that
-depend on a change since the last run, which `HeldOutputs` remembers. This is decided on the CPU,
-where masks are known without waiting for an accelerator. All indices of a run then move to the
-model's device, which uses them, in one transfer.
+A component runs only if it can reach `out` through unmasked edges and depends on a change since the
+last run, which `HeldOutputs` remembers. This is decided on the CPU. All indices of a run then move
+to the model's device in one transfer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -167,9 +166,10 @@ class HeldOutputs:
 
     @contextmanager
     def restoring(self, written: Bool[Tensor, "mask writer"]) -> Iterator[None]:
-        """Let a run with the `masks` of another buffer run what is `written` in that buffer.
+        """Make the next run compute exactly the writers that another buffer holds (`written`).
 
-        Then this buffer holds the same outputs, so that later runs cost what they would cost there.
+        With that buffer's `masks` this buffer then holds the same outputs, so that later runs cost
+        what they would cost there.
         """
         self._restored = written
         try:
@@ -229,9 +229,9 @@ class HeldOutputs:
     def changing_row(self, change: RowChange, rows: Bool[Tensor, "mask writer"]) -> Iterator[None]:
         """Allow one run whose masks differ from the change's mask in the reader's rows alone.
 
-        The new rows are `rows`. Every place must have run the change's mask, and since then only
-        such runs. The run uses the change's parts, or replays a recording of such a run. If it
-        fails, the reader's rows count as changed in the next run.
+        The new rows are `rows`. Each place must have run the change's mask, followed by nothing but
+        row-changing runs. The run uses the change's parts, or replays a recording of such a run. If
+        it fails, the reader's rows count as changed in the next run.
 
         Raises ValueError for an edge that the mask lacks: its writer may never have run.
         """

@@ -107,8 +107,8 @@ class CustomTask(OnAnyModel):
             asked = getattr(sizes, kind, None)
             if not 1 <= (1 if asked is None else asked) <= len(numbers):
                 raise ValueError(
-                    f"{self.path.name}: {asked or 'no'} {kind} prompts asked for; "
-                    f"{len(numbers)} of its {len(self.lines)} lines are for that, 1 or more needed"
+                    f"{self.path.name}: {len(numbers)} of its {len(self.lines)} lines are {kind} "
+                    f"prompts; expected at least {1 if asked is None else max(1, asked)}"
                 )
             splits[kind] = stacked([examples[number] for number in numbers[:asked]])
         return next_token_task(self.name, self.version, splits)
@@ -162,7 +162,7 @@ def _lines(path: Path, content: bytes) -> dict[int, Line]:
         prompt, _ = read.clean[-1]
         earlier = numbers.setdefault(prompt, number)
         if earlier != number:
-            raise ValueError(f"the clean prompt of line {earlier} again")
+            raise ValueError(f"clean prompt repeats that of line {earlier}")
         return read
 
     return _each(path, track(rows, f"{path.name}, lines"), line)
@@ -228,7 +228,9 @@ def _spans(fields: Mapping[str, Any], side: str) -> tuple[Span, ...]:
         before += between
         stem = before.removesuffix(" ")
         if not tagged.strip() or (stem != before and tagged.startswith(" ")):
-            raise ValueError(f"{side} has a tag around a blank, or a blank on both sides of it")
+            raise ValueError(
+                f"{side} has an empty tag, or spaces both before and just inside a tag"
+            )
         spans.append((stem, before[len(stem) :] + tagged))
         before += tagged
     return tuple(spans)
@@ -256,7 +258,7 @@ def _encoded(tokenizer: PreTrainedTokenizerBase, lines: Iterable[Line]) -> Token
 
 
 def _unknown_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """What stands for words that the tokenizer does not know, if nothing else does."""
+    """The id of the unknown token; None if it is also the token of the beginning or the end."""
     unknown: Any = tokenizer.unk_token_id
     return None if unknown in (tokenizer.bos_token_id, tokenizer.eos_token_id) else unknown
 

@@ -1,18 +1,18 @@
 """The check: the cells of the suite `reference` run again, every number beside its stored value.
 
 results/reference holds, for each cell, its record and what it found; `edgewise check --record`
-writes them. All runs on the CPU. What may differ:
+writes them. Everything runs on the CPU. What is compared, and how closely:
 
-- Nothing, where the same seed gives the same result: every stored circuit evaluated again, and the
-  scores, circuits and counts (such as ACDC's tested edges) of EAP, ACDC and Random found anew.
-  Circuits and whole numbers are identical, other numbers within 1e-4: the rounding of float32.
+- Stored circuits are evaluated again, and EAP, ACDC and Random are run again with the same seed:
+  their scores, circuits and counts (such as ACDC's tested edges). Circuits and whole numbers must
+  be identical, other numbers within 1e-4, the rounding of float32.
 - Edge Pruning found anew is compared by its circuit's primary metric and number of edges, since
   its training enlarges any difference in rounding. The recording repeats it at the same seed on 1,
   2 and 4 threads, and with weights moved at random by a float32's rounding, as another processor
   or another order of summation would round. The expected value is the repeats' mean. The tolerance
-  is twice the largest distance of a repeat from it, but no less than 1 % of the value or 1e-4, and
-  never more than 20 % of it, where that is more than 1e-4: a cell that would need more is not
-  recorded, as it is no steady point. All repeats are stored beside the tolerance.
+  is twice the largest distance of a repeat from it, and at least 1 % of it and 1e-4. A cell is
+  refused if twice that distance exceeds both 20 % of the mean and 1e-4. All repeats are stored
+  beside the tolerance.
 """
 
 import math
@@ -40,7 +40,7 @@ REFERENCE = Path(__file__).parents[2] / "results" / SUITE
 DEVICE = torch.device("cpu")
 """Where the values hold: a seed gives other numbers on an accelerator."""
 EXACT = 1e-4
-"""How far a number may be off that the same seed gives again."""
+"""Tolerance for numbers that the same seed reproduces."""
 
 Values = dict[str, Any]
 
@@ -133,7 +133,7 @@ def check_folder(
 def references(folder: Path) -> list[Reference]:
     """The records of reference cells.
 
-    Raises ValueError for what is none, or is damaged, and if the folder is not there.
+    Raises ValueError if the folder is missing, or a record in it is damaged or no reference.
     """
     if not folder.is_dir():
         raise ValueError(f"no reference values in {folder}: they come with a clone, not a package")

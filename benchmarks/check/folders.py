@@ -20,7 +20,8 @@ def steady(folder: Path) -> dict[str, dict[str, Any]]:
 def differences(folder: Path, expected: Path) -> list[str]:
     """What a finished folder has that the expected one has not, and the other way round.
 
-    Records are compared without time, memory and environment, and every other file byte by byte.
+    Records of finished cells are compared without time, memory and environment, all other files
+    byte by byte. Of other cells only the presence of a record is compared.
     What an unfinished run leaves behind is a difference, too.
     """
     return [

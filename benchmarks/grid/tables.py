@@ -58,7 +58,7 @@ def _names_folder(name: str) -> str:
 
 
 def _suite(info: ValidationInfo) -> Mapping[str, Any]:
-    """The suite's own keys, as far as they are right; the context of an entry."""
+    """The suite's valid keys, passed to each entry as its context."""
     return info.context or {}
 
 
@@ -154,7 +154,7 @@ class MethodEntry(_Table):
     @field_validator("settings")
     @classmethod
     def _are_accepted(cls, settings: Settings, info: ValidationInfo) -> Settings:
-        """The method has the last word, on every combination of values that are right."""
+        """Let the method check every combination of values that passed their own checks."""
         if not {"name", "search", "task"} <= info.data.keys():
             return settings
         _check_number(math.prod(map(len, settings.values())), _suite(info).get("max_cells"))
@@ -229,7 +229,7 @@ class SuiteTable(_Table):
         return self
 
     def _n_cells(self, entry: MethodEntry) -> int:
-        """At most so many cells has an entry: tasks with models of their own have fewer."""
+        """An upper bound on an entry's cells: tasks with models of their own have fewer."""
         axes = [
             entry.model or self.model,
             self.embeddings,

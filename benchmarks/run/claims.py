@@ -24,11 +24,11 @@ class Claimed(Exception):
 
 @contextmanager
 def claim(folder: Path, name: str, *, wait: bool) -> Iterator[None]:
-    """Do what is called `name` as the only run, of all ranks together.
+    """Hold the claim on `name`, shared by all ranks of this run, for the length of the block.
 
     Raises Claimed if another run is doing it, unless this is to `wait` for its end.
     """
-    # A name may be longer than a file's, and hold any character.
+    # A name may be too long for a file name, or hold characters that are not allowed there.
     path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"
     lock = FileLock(path)
     if not parallel.from_first(lambda: _take(lock, name, wait=wait)):

@@ -52,7 +52,7 @@ class Options:
     jobs: int = 1
     checkpoint_seconds: float = 60.0
     device_map: str | None = None
-    """Of models larger than one device, as Hugging Face knows it; a task's own model is not."""
+    """Hugging Face's, for models larger than one device. It is not used for a task's own model."""
     recompute: bool = False
     """Whether backward passes run each block again instead of keeping what is inside it."""
     cuda_graphs: bool = False
@@ -104,7 +104,7 @@ class Item(Protocol):
     def do(self, place: Workplace) -> None: ...
 
     def note_error(self, error: Exception, message: str, place: Workplace) -> str:
-        """Store what has to be known of an error that ended it: nothing. Gives its status."""
+        """Record the error that ended it and give its status. By default nothing is stored."""
         return FAILED
 
 
@@ -244,7 +244,7 @@ class CrossingItem(Item):
 
 
 def cell_items(cells: Iterable[Cell]) -> list[CellItem]:
-    """The cells, of which those with the training of one before it are cut from that training."""
+    """An item for each cell. A cell with the training of an earlier one uses that training."""
     items: list[CellItem] = []
     trainings: set[str] = set()
     for cell in cells:

@@ -112,7 +112,10 @@ def identity_of(bench: Bench, loader: Loader) -> dict[str, Any]:
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of all that turns text into tokens, without how a batch is padded or cut."""
+    """SHA-256 of a tokenizer's content, without how a batch is padded or cut.
+
+    Of a tokenizer without a fast version, only the vocabulary and the special tokens.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = json.loads(backend.to_str()) if backend else {"vocabulary": tokenizer.get_vocab()}
     kept = {name: value for name, value in content.items() if name not in _NOT_CONTENT}

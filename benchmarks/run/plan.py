@@ -29,7 +29,7 @@ class Plan:
     searches: Sequence[Search]
     crossings: Sequence[Crossing]
     done: Sequence[str]
-    """The names of the cells that need not run."""
+    """The names of the cells and searches that need not run."""
 
     @property
     def to_run(self) -> list[Cell]:
@@ -52,9 +52,13 @@ def plan(
     cells = list(map(identified, cells))
     searches = [replace(search, cell=identified(search.cell)) for search in searches]
     crossings = [Crossing(identified(pair.first), identified(pair.second)) for pair in crossings]
-    done = parallel.from_first(lambda: [cell.name for cell in cells if store.is_done(cell.name)])
-    needed = [*cells, *(search.cell for search in searches)]
-    check_tasks((cell.bench for cell in needed if cell.name not in done), loader)
+    found = {record.name for record in store.search_records()}
+    names = [cell.name for cell in cells if store.is_done(cell.name)]
+    names += [search.name for search in searches if search.name in found]
+    done = parallel.from_first(lambda: names)
+    needed = [cell for cell in cells if cell.name not in done]
+    needed += [search.cell for search in searches if search.name not in done]
+    check_tasks((cell.bench for cell in needed), loader)
     return Plan(list(known.values()), cells, searches, crossings, done)
 
 
@@ -66,27 +70,24 @@ def forecast(plan: Plan, loader: Loader) -> str:
     """
     rows: list[Line] = []
     for bench in plan.benches:
-        tried = (search for search in plan.searches if search.cell.bench == bench)
-        rows += [_row(cell, plan, loader) for cell in plan.cells if cell.bench == bench]
-        rows += [
-            {
-                **_row(search.cell, plan, loader),
-                "status": f"search, up to {search.trials} trials",
-            }
-            for search in tried
-        ]
+        for cell in plan.cells:
+            if cell.bench == bench:
+                rows.append(_row(cell, "to run", loader, is_done=cell.name in plan.done))
+        for search in plan.searches:
+            if search.cell.bench == bench:
+                status = f"search, up to {search.trials} trials"
+                rows.append(_row(search.cell, status, loader, is_done=search.name in plan.done))
     work = sum(row["work"] or 0 for row in rows)
     to_run = sum(row["status"] != FINISHED for row in rows)
     table = tabulate([_shown(row) for row in rows], headers="keys", disable_numparse=True)
     return (
         f"{table}\n\n{len(rows)} cells and searches, {to_run} of them to run: "
-        f"at most {work:,.0f} forward passes of the training prompts, with one trial a search"
+        f"at most {work:,.0f} forward passes of the training prompts, counting one trial a search"
     )
 
 
-def _row(cell: Cell, plan: Plan, loader: Loader) -> Line:
+def _row(cell: Cell, status: str, loader: Loader, *, is_done: bool) -> Line:
     model = loader.model(cell.bench)
-    is_done = cell.name in plan.done
     n_train = 0 if is_done else len(loader.task(cell.bench).train)
     method = METHODS[cell.method](**cell.settings)
     return {
@@ -95,7 +96,7 @@ def _row(cell: Cell, plan: Plan, loader: Loader) -> Line:
         "edges": model.graph.n_edges,
         "work": None if is_done else method.most_passes(model.graph, n_train),
         "memory": None if is_done else _least_bytes(model, loader.task(cell.bench)),
-        "status": FINISHED if is_done else "to run",
+        "status": FINISHED if is_done else status,
     }
 
 

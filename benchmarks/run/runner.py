@@ -6,8 +6,8 @@ bench's searches; when they are done, its rankings are cut to the sizes of its c
 two tasks are crossed at the end. With several jobs, workers take cell after cell and search after
 search, processes here or slots of a Ray cluster; a cell's seconds are then not those of a quiet
 machine, and its record says how many jobs there were. Under torchrun all ranks share each
-discovery, which is always run; the first alone evaluates, matches and writes, and an error on any
-of them ends the run. Several runs may share a folder: they share out its cells
+discovery, and no stored training is used. Only the first rank evaluates, matches and writes, and a
+failure on any rank ends the run. Several runs may share a folder: they share out its cells
 (benchmarks/run/claims.py).
 """
 
@@ -74,7 +74,9 @@ def run(
             return run(cells, folder, options, own, searches=searches, crossings=crossings)
     if parallel.size() > 1:
         if backend is not None:
-            raise ValueError(f"{backend.jobs} jobs under torchrun; expected 1: it shares cells out")
+            raise ValueError(
+                f"{backend.jobs} jobs under torchrun; expected 1: its processes share each cell"
+            )
         if searches:
             raise ValueError("searches under torchrun; expected a run in one process")
     check_dtypes(cells, searches, options.device)
@@ -91,7 +93,7 @@ def run(
         work += [SearchItem(search) for search in planned.searches if search.cell.bench == bench]
         work.append(MatchingItem(bench))
     work += [CrossingItem(pair) for pair in planned.crossings]
-    skipped = [Outcome(name, SKIPPED) for name in planned.done]
+    skipped = [Outcome(c.name, SKIPPED) for c in planned.cells if c.name in planned.done]
     place = Workplace(store, loader, options)
     ended = _one_by_one(work, place) if backend is None else _spread(work, backend, place)
     return skipped + list(track(ended, "cells", total=len(work)))

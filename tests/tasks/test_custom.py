@@ -154,11 +154,15 @@ def test_sizes_take_the_first_of_each_split(tmp_path: Path) -> None:
 
 
 def test_a_split_with_too_few_lines_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"mine.jsonl: 9 train prompts asked for; 8 of its 16"):
+    with pytest.raises(
+        ValueError, match="8 of its 16 lines are train prompts; expected at least 9"
+    ):
         build(tmp_path, ENTRIES, sizes=Sizes(train=9))
-    with pytest.raises(ValueError, match=r"mine.jsonl: no validation prompts .* 0 of its 3"):
+    with pytest.raises(
+        ValueError, match="0 of its 3 lines are validation prompts; expected at least 1"
+    ):
         build(tmp_path, ENTRIES[:3])
-    with pytest.raises(ValueError, match="1 or more needed"):
+    with pytest.raises(ValueError, match="4 of its 16 lines are test prompts; expected at least 1"):
         build(tmp_path, ENTRIES, sizes=Sizes(test=0))
 
 
@@ -179,14 +183,17 @@ def test_all_bad_lines_are_reported_at_once(tmp_path: Path) -> None:
         ({**good, "clean": 3}, "clean is 3; expected text"),
         ({**good, "clean": "Tom met Amy"}, "clean has no <predict>...</predict>"),
         ({**good, "corrupted": "Tim met <predict>Ann"}, "corrupted has no <predict>"),
-        ({**good, "clean": "Tom <predict></predict>"}, "clean has a tag around a blank"),
-        ({**good, "clean": "Tom <predict> </predict>"}, "clean has a tag around a blank"),
-        ({**good, "clean": "Tom met <predict> Amy</predict>"}, "or a blank on both sides"),
+        ({**good, "clean": "Tom <predict></predict>"}, "clean has an empty tag"),
+        ({**good, "clean": "Tom <predict> </predict>"}, "clean has an empty tag"),
+        ({**good, "clean": "Tom met <predict> Amy</predict>"}, "or spaces both before"),
         ({**good, "clean": "Tom <predict>met</predict> <predict>Amy</predict>"}, "2 tags and corr"),
         (entry("Tom", "Tim", "Max", split="dev"), "split is 'dev'; expected one of train"),
         (entry("Sam", "Tim", "Max", split="test"), "split is test; expected one in every line or"),
-        (entry("Tom", "Tim"), "the clean prompt of line 1 again"),
-        ({**good, "clean": good["clean"].replace("<predict>Tom", "<predict>Kim")}, "line 1 again"),
+        (entry("Tom", "Tim"), "clean prompt repeats that of line 1"),
+        (
+            {**good, "clean": good["clean"].replace("<predict>Tom", "<predict>Kim")},
+            "repeats that of line 1",
+        ),
     ]
     found = problems(tmp_path, good, *(line for line, _ in bad))
     for number, (line, (_, part)) in enumerate(zip(found, bad, strict=True), 2):
