@@ -149,6 +149,8 @@ def _spread(work: Sequence[Item], backend: Backend, place: Workplace) -> Iterato
     for stage in sorted({item.stage for item in work}):
         items = [item for item in work if item.stage == stage]
         for wait in (False, True):
+            if not items:
+                break
             postponed: list[Item] = []
             in_worker = partial(_in_worker, folder, options, wait)
             for item, result in backend.map(in_worker, items):

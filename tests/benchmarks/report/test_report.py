@@ -207,7 +207,13 @@ def test_a_metric_besides_the_primary_has_a_figure(
 ) -> None:
     difference = {"better": "higher", "unit": "logit difference"}
     record = add_cell("eap", {}, SIZES, [0.0, 0.1, 0.2, 0.3])
-    record = edited(record, lambda f: f["metrics"].update(logit_difference=difference))
+
+    def with_difference(fields: dict[str, Any]) -> None:
+        fields["metrics"].update(logit_difference=difference)
+        for row in fields["rows"]:
+            row["metrics"].update(logit_difference=row["metrics"]["kl"] + 1)
+
+    record = edited(record, with_difference)
     store = Store(tmp_path / "results")
     prompts = store.prompts(record.name)
     store.write(record, prompts={**prompts, "logit_difference": prompts["kl"] + 1})

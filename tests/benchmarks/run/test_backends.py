@@ -104,7 +104,8 @@ def test_workers_take_over_trainings_and_compare_circuits_once_they_are_found(
 
     other = single_cell("eap", "tracr-reverse", model=None, seed=0, given={})
     crossing = Crossing(CELLS[0], other)
-    searches = [Search(CELLS[0], "threshold", 0.1, 1.0, 0.5)]
+    tested = single_cell("acdc", CELLS[0].bench.task, model=None, seed=0, given={})
+    searches = [Search(tested, "threshold", 0.1, 1.0, 0.5)]
     cuts = [
         single_cell("edge-pruning", "tracr-reverse", model=None, seed=0, given={"cut": cut})
         for cut in ("sparsity", "ranking", "threshold")
@@ -128,7 +129,7 @@ def test_a_worker_keeps_what_it_has_loaded(tmp_path: Path, monkeypatch: pytest.M
 
     loaders: list[Loader] = []
 
-    def noting(item: Item, place: Workplace) -> Outcome:
+    def noting(item: Item, place: Workplace, *, wait: bool) -> Outcome:
         loaders.append(place.loader)
         return Outcome(item.label, FINISHED)
 
