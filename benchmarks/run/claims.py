@@ -23,15 +23,16 @@ class Claimed(Exception):
 
 
 @contextmanager
-def claim(folder: Path, name: str, *, wait: bool) -> Iterator[None]:
+def claim(folder: Path, name: str, *, wait: bool, label: str = "") -> Iterator[None]:
     """Hold the claim on `name`, shared by all ranks of this run, for the length of the block.
 
-    Raises Claimed if another run is doing it, unless this is to `wait` for its end.
+    Raises Claimed if another run is doing it, unless this is to `wait` for its end. `label` is what
+    the message about waiting calls it, if not by its name.
     """
     # A name may be too long for a file name, or hold characters that are not allowed there.
     path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"
     lock = FileLock(path)
-    if not parallel.from_first(lambda: _take(lock, name, wait=wait)):
+    if not parallel.from_first(lambda: _take(lock, label or name, wait=wait)):
         raise Claimed
     try:
         yield
@@ -41,12 +42,12 @@ def claim(folder: Path, name: str, *, wait: bool) -> Iterator[None]:
             lock.release()
 
 
-def _take(lock: FileLock, name: str, *, wait: bool) -> bool:
+def _take(lock: FileLock, label: str, *, wait: bool) -> bool:
     try:
         lock.acquire(blocking=False)
     except Timeout:
         if not wait:
             return False
-        _log.warning("%s: waiting for another run in this folder that is doing it", name)
+        _log.warning("%s: waiting for another run in this folder that is doing it", label)
         lock.acquire()
     return True

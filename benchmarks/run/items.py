@@ -114,7 +114,7 @@ def attempt(item: Item, place: Workplace, *, wait: bool = True) -> Outcome:
     If another run in this folder is doing it, wait for that run or leave it to that run.
     """
     try:
-        with claim(place.store.claims, item.claim, wait=wait):
+        with claim(place.store.claims, item.claim, wait=wait, label=item.label):
             item.do(place)
     except Claimed:
         return Outcome(item.label, CLAIMED)
