@@ -12,6 +12,7 @@ import sys
 import textwrap
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
 from functools import cache
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -134,7 +135,18 @@ def _fields(method: type[Method]) -> Mapping[str, Any]:
 
 
 def descriptions(cls: type) -> dict[str, str]:
-    """The docstrings of a class's fields: the text that follows each of them in the source."""
+    """The docstrings of a dataclass's fields: the text that follows each of them in the source.
+
+    A field that a subclass declares anew without a text keeps that of its base class.
+    """
+    found: dict[str, str] = {}
+    for kind in reversed(cls.__mro__):
+        if is_dataclass(kind):
+            found |= _own_descriptions(kind)
+    return found
+
+
+def _own_descriptions(cls: type) -> dict[str, str]:
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     assert isinstance(tree, ast.ClassDef)
     found: dict[str, str] = {}

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+from jaxtyping import Float, Shaped
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.checking import problems
@@ -141,7 +143,23 @@ def _no_record(path: Path, why: str) -> DamagedError:
 
 
 def write_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> Checksums:
+    """Store metrics per prompt in few bytes: as bits, in half precision, or else as they are."""
     path = folder / f"{name}.{PROMPTS}"
-    contiguous = {key: tensor.float().contiguous() for key, tensor in tensors.items()}
-    write_atomically(path, lambda temporary: save_file(contiguous, temporary))
+    compact = {key: _compact(tensor.float()) for key, tensor in tensors.items()}
+    write_atomically(path, lambda temporary: save_file(compact, temporary))
     return {PROMPTS: checksum(path)}
+
+
+def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
+    """Metrics per prompt as `write_tensors` stored them, in float32."""
+    stored = load_file(folder / f"{name}.{PROMPTS}")
+    return {key: tensor.float() for key, tensor in stored.items()}
+
+
+def _compact(values: Float[Tensor, "row prompt"]) -> Shaped[Tensor, "row prompt"]:
+    """Without a loss where all are 0 or 1, else to three digits, unless some are too large."""
+    values = values.contiguous()
+    if bool(((values == 0) | (values == 1)).all()):
+        return values.bool()
+    half = values.half()
+    return half if torch.equal(half.isfinite(), values.isfinite()) else values

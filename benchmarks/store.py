@@ -2,7 +2,7 @@
 
     DIR/cells/NAME.json                    settings, cost, one row per circuit
     DIR/cells/NAME.safetensors             the circuit or the scores that were found
-    DIR/cells/NAME.prompts.safetensors     every metric, [row, prompt]
+    DIR/cells/NAME.prompts.safetensors     every metric, [row, prompt], to three digits
     DIR/matched/NAME.json, .prompts...     a ranking's rows at the sizes of other methods' circuits
     DIR/searches/NAME.json                 the trials of a search, each a cell, and the nearest
     DIR/crossed/NAME.json, .prompts...     circuits of two tasks on the prompts of both
@@ -23,14 +23,13 @@ import torch
 from jaxtyping import Float
 from pydantic import TypeAdapter
 from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.files import (
     FOUND,
-    PROMPTS,
     checksum,
     read_checked,
+    read_tensors,
     records_in,
     write_record,
     write_tensors,
@@ -147,7 +146,7 @@ class Store:
     def crossed_records(self) -> list[tuple[CrossedRecord, dict[str, Tensor]]]:
         """Every cross-evaluation, with its metrics per prompt."""
         return [
-            (record, load_file(self.crossed / f"{record.name}.{PROMPTS}"))
+            (record, read_tensors(self.crossed, record.name))
             for record in _undamaged(self.crossed, _CROSSED)
         ]
 
@@ -184,7 +183,7 @@ class Store:
 
     def prompts(self, name: str) -> dict[str, Tensor]:
         """Every metric on every test prompt, `[row, prompt]`."""
-        return load_file(self.cells / f"{name}.{PROMPTS}")
+        return read_tensors(self.cells, name)
 
     def matched_rows(self, name: str) -> tuple[list[RowRecord], dict[str, Tensor]]:
         """The rows that the matching stage has added to a cell, and their metrics per prompt.
@@ -195,7 +194,7 @@ class Store:
         record = read_checked(path, _MATCHED) if path.exists() else None
         if not isinstance(record, MatchedRecord):
             return [], {}
-        return record.rows, load_file(self.matched / f"{name}.{PROMPTS}")
+        return record.rows, read_tensors(self.matched, name)
 
     def add_matched_rows(
         self,

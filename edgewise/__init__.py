@@ -1,5 +1,6 @@
 """What a circuit of a transformer is, and how good it is."""
 
+from edgewise.attribution import Attribution
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.graph import Graph
 from edgewise.method import Method
@@ -7,4 +8,13 @@ from edgewise.prompts import PromptPairs
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 
-__all__ = ["Circuit", "EdgeScores", "Graph", "MaskedTransformer", "Method", "PromptPairs", "Task"]
+__all__ = [
+    "Attribution",
+    "Circuit",
+    "EdgeScores",
+    "Graph",
+    "MaskedTransformer",
+    "Method",
+    "PromptPairs",
+    "Task",
+]

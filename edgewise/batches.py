@@ -52,6 +52,7 @@ class Batches:
 
     At most `budget_bytes` of per-prompt activations and logits are kept. A mean is taken over the
     corrupted prompts of `mean_over` (default: of `pairs`), per position, pads left out.
+    `token_bytes` is what a pass needs for each token (default: all writers' outputs).
     """
 
     def __init__(
@@ -62,11 +63,12 @@ class Batches:
         *,
         budget_bytes: int = 2 * 2**30,
         mean_over: PromptPairs | None = None,
+        token_bytes: int | None = None,
     ) -> None:
         if not model.causal and bool((pairs.lengths != pairs.lengths[0]).any()):
             raise ValueError(f"{model.id} is not causal: all prompts must have the same length")
         self.model, self.ablation = model, ablation
-        self.batch_tokens = batch_tokens(model)
+        self.batch_tokens = batch_tokens(model, token_bytes)
         self.pairs = pairs.to(model.device)
         self._lengths = pairs.lengths.cpu()
         self._mean = (
@@ -105,6 +107,17 @@ class Batches:
             ablated = self._kept_ablated(index, pairs.clean.shape[1] - len(self.prefix))
             return Batch(pairs, ablated, self._logits[index], self.prefix)
         return Batch(pairs, *self._run(pairs), self.prefix)
+
+    def pairs_at(self, index: Int[Tensor, " batch"]) -> PromptPairs:
+        """The pairs at `index`, cut to the longest of them."""
+        return self.pairs.take(index.to(self.model.device), int(self._lengths[index].max()))
+
+    @torch.no_grad()
+    def ablated(self, pairs: PromptPairs) -> Float[Tensor, "*batch_position writer d_model"] | None:
+        """What removed edges carry on these pairs, without a run of the clean prompts."""
+        if self.ablation == "interchange":
+            return self.model.activations(pairs.corrupted[:, len(self.prefix) :], self.prefix)
+        return None if self._mean is None else self._mean[: pairs.clean.shape[1]]
 
     @property
     def n_prompts_at_once(self) -> int:
@@ -147,10 +160,10 @@ class Batches:
         return None if self._mean is None else self._mean[: clean.shape[1]], logits
 
 
-def batch_tokens(model: MaskedTransformer) -> int:
-    """How many tokens go through the model at once."""
-    per_token = len(model.graph.writers) * model.architecture.d_model * model.dtype.itemsize
-    return max(1, min(BATCH_TOKENS, model.batch_bytes // per_token))
+def batch_tokens(model: MaskedTransformer, token_bytes: int | None = None) -> int:
+    """How many tokens go through the model at once, if each needs this many bytes."""
+    writers = len(model.graph.writers) * model.architecture.d_model * model.dtype.itemsize
+    return max(1, min(BATCH_TOKENS, model.batch_bytes // (token_bytes or writers)))
 
 
 def mean_activations(

@@ -155,7 +155,7 @@ class MaskedTransformer:
         prompt, and the logits have no axis of masks.
         """
         if mask is None:
-            tokens = self._checked(tokens, prefix)
+            tokens = self.checked(tokens, prefix)
             return self._logits(self._full_pass(tokens, prefix)[0], targets)
         n_masks = len(mask) if mask.ndim == 3 and not paired else 1
         buffer = self.buffer(tokens, ablated, n_masks=n_masks, prefix=prefix, paired=paired)
@@ -166,7 +166,7 @@ class MaskedTransformer:
         self, tokens: Int[Tensor, "batch position"], prefix: Prefix = NO_PREFIX
     ) -> Float[Tensor, "batch position writer d_model"]:
         """Every writer's output in the full model, at the positions after the prefix."""
-        return self._full_pass(self._checked(tokens, prefix), prefix, len(tokens))[1]
+        return self._full_pass(self.checked(tokens, prefix), prefix, len(tokens))[1]
 
     @torch.no_grad()
     def logits_and_activations(
@@ -181,7 +181,7 @@ class MaskedTransformer:
         Both run at once, which is faster than one after the other.
         """
         n_recorded = len(corrupted)
-        tokens = self._checked(torch.cat([corrupted, clean]), prefix)
+        tokens = self.checked(torch.cat([corrupted, clean]), prefix)
         residual, record = self._full_pass(tokens, prefix, n_recorded)
         return self._logits(residual[n_recorded:], targets), record
 
@@ -218,7 +218,7 @@ class MaskedTransformer:
 
         It has room for `n_masks` masks on every prompt or, if `paired`, for one mask per prompt.
         """
-        tokens = self._checked(tokens, prefix)
+        tokens = self.checked(tokens, prefix)
         shape = [*tokens.shape, len(self.graph.writers), self.architecture.d_model]
         if ablated is not None and list(ablated.shape) not in (shape, shape[1:], [1, *shape[1:]]):
             raise ValueError(
@@ -228,7 +228,7 @@ class MaskedTransformer:
         return WriterBuffer(
             self.graph,
             tokens,
-            self._embed(tokens, prefix),
+            self.embed(tokens, prefix),
             None if ablated is None else ablated.to(self.device, self.dtype),
             n_masks=n_masks,
             prefix=prefix,
@@ -301,7 +301,7 @@ class MaskedTransformer:
         prefix = run.buffer.prefix
         batch, position = run.buffer.tokens.shape if rows is None else (len(rows), 1)
         inputs = run.read(part, rows, self._count(part, batch, position, prefix))
-        return self._outputs(part, inputs.view(-1, position, *inputs.shape[2:]), prefix)
+        return self.outputs(part, inputs.view(-1, position, *inputs.shape[2:]), prefix)
 
     def _full_pass(
         self,
@@ -315,11 +315,11 @@ class MaskedTransformer:
         batch, position = tokens.shape
         recorded = (n_recorded, position, len(self.graph.writers), self.architecture.d_model)
         record = torch.empty(recorded, dtype=self.dtype, device=self.device)
-        embedded = self._embed(tokens, prefix)
+        embedded = self.embed(tokens, prefix)
         residual = embedded.sum(2)
         record[:, :, : embedded.shape[2]] = embedded[:n_recorded]
         for block in self.graph.blocks[:-1]:
-            outputs = self._outputs(whole(block), residual[:, :, None], prefix)
+            outputs = self.outputs(whole(block), residual[:, :, None], prefix)
             residual = residual + outputs.sum(2)
             record[:, :, block.writers] = outputs[:n_recorded]
             shape = (batch, position, len(prefix))
@@ -337,9 +337,10 @@ class MaskedTransformer:
         self.flops += flops.block_flops(self.architecture, self.graph.blocks[-1], 1, len(residual))
         return self.architecture.unembed(residual.view(*shape, -1))
 
-    def _checked(
+    def checked(
         self, tokens: Int[Tensor, "batch position"], prefix: Prefix
     ) -> Int[Tensor, "batch position"]:
+        """The tokens, on the model's device. Raises ValueError for ones that it cannot take."""
         limit = self.architecture.max_positions
         if tokens.ndim != 2:
             raise ValueError(f"tokens of shape {tuple(tokens.shape)}; expected [batch, position]")
@@ -350,16 +351,18 @@ class MaskedTransformer:
         check_range(tokens, known, "token ids", f"{self.id} knows 0 to {known - 1}")
         return tokens.to(self.device)
 
-    def _embed(
+    def embed(
         self, tokens: Int[Tensor, "batch position"], prefix: Prefix
     ) -> Float[Tensor, "batch position embedding d_model"]:
+        """What the embedding writers of the graph add."""
         outputs = self.architecture.embed(tokens, len(prefix))
         joint = len(self.graph.embeddings) == 1
         return torch.stack([sum(outputs[1:], outputs[0])] if joint else outputs, 2)
 
-    def _outputs(
+    def outputs(
         self, part: Part, inputs: Float[Tensor, "batch position reader d_model"], prefix: Prefix
     ) -> Float[Tensor, "batch position writer d_model"]:
+        """What the heads or the MLP of a part add, for these inputs of its readers."""
         layer = part.block.layer
         if part.block.kind == "attention":
             return self.architecture.attention(layer, inputs, part.chosen, prefix.past(layer))

@@ -2,13 +2,35 @@
 
 from edgewise.method import Method
 from methods.acdc import ACDC
+from methods.activation_difference import ActivationDifference
+from methods.atp import AtP
+from methods.ceap import CEAP
+from methods.clean_corrupted import CleanCorrupted
 from methods.eap import EAP
+from methods.eap_ig import EAPIG
+from methods.eap_ig_activations import EAPIGActivations
 from methods.edge_pruning import EdgePruning
+from methods.exact import Exact
+from methods.gim import GIM
+from methods.information_flow_routes import InformationFlowRoutes
+from methods.mask_ig import MaskIG
 from methods.random import Random
+from methods.relp import RelP
 
 _METHODS: tuple[type[Method], ...] = (
     Random,
+    ActivationDifference,
     EAP,
+    EAPIG,
+    EAPIGActivations,
+    CleanCorrupted,
+    CEAP,
+    MaskIG,
+    GIM,
+    RelP,
+    AtP,
+    InformationFlowRoutes,
+    Exact,
     ACDC,
     EdgePruning,
 )

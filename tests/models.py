@@ -29,6 +29,8 @@ from edgewise.transformer import MaskedTransformer
 
 TINY_GPT2 = Path(__file__).parent / "data" / "tiny-gpt2"
 """A stored random GPT-2, and what other tools give on it."""
+TINY_LLAMA = Path(__file__).parent / "data" / "tiny-llama"
+"""A stored random Llama with grouped keys and values, and what other tools give on it."""
 VOCAB = 40
 MAX_POSITIONS = 16
 TOLERANCE: dict[str, Any] = dict(rtol=1e-5, atol=1e-5)
@@ -173,9 +175,9 @@ def random_pairs(lengths: list[int], *, n_targets: int = 2, seed: int = 0) -> Pr
     )
 
 
-def tiny_gpt2_pairs() -> PromptPairs:
-    """The prompts of the stored tiny GPT-2, scored at their last position."""
-    prompts = load_file(TINY_GPT2 / "prompts.safetensors")
+def tiny_pairs(folder: Path) -> PromptPairs:
+    """The prompts beside a stored tiny model, scored at their last position."""
+    prompts = load_file(folder / "prompts.safetensors")
     shape = prompts["clean"].shape
     return PromptPairs(
         clean=prompts["clean"],

@@ -41,9 +41,11 @@ def test_the_example_of_a_masked_pass_runs(monkeypatch: pytest.MonkeyPatch) -> N
     torch.testing.assert_close(names["logits"], model(pairs.clean))
 
 
-def test_the_example_of_a_method_ranks_the_edges() -> None:
+def test_the_example_of_a_method_gives_circuits_that_are_alive() -> None:
     (example,) = (text for text in EXAMPLES if "class Change" in text)
     model, task = toys.gpt2(torch.float32), toys.task()
     scores = run(example)["Change"]().discover(model, task, generator=torch.Generator())
     assert isinstance(scores, EdgeScores)
-    assert scores.circuit(7).n_edges == 7
+    circuit = scores.circuit(7)
+    assert circuit.n_edges == 7
+    assert circuit.live_sparsity("zero") == circuit.sparsity

@@ -3,8 +3,8 @@
 results/reference holds, for each cell, its record and what it found; `edgewise check --record`
 writes them. Everything runs on the CPU. What is compared, and how closely:
 
-- Stored circuits are evaluated again, and EAP, ACDC and Random are run again with the same seed:
-  their scores, circuits and counts (such as ACDC's tested edges). Circuits and whole numbers must
+- Stored circuits are evaluated again, and every method but Edge Pruning is run again with the same
+  seed: scores, circuits and counts (such as ACDC's tested edges). Circuits and whole numbers must
   be identical, other numbers within 1e-4, the rounding of float32.
 - Edge Pruning found anew is compared by its circuit's primary metric and number of edges, since
   its training enlarges any difference in rounding. The recording repeats it at the same seed on 1,

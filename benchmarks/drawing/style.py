@@ -30,7 +30,18 @@ _HUES: dict[Family, tuple[str, ...]] = {
 _MARKERS = "osD^vPX*hp"
 _LOOKS = {
     "random": (GREY, "."),
+    "activation-difference": ("#5A5A5A", "x"),
     "eap": (BLUE, "o"),
+    "eap-ig": (SKY, "^"),
+    "eap-ig-activations": ("#003F6B", "v"),
+    "clean-corrupted": ("#7A8FD0", "<"),
+    "ceap": ("#1F9EC4", ">"),
+    "mask-ig": ("#4B5FA8", "p"),
+    "gim": ("#003F6B", "P"),
+    "relp": (SKY, "X"),
+    "atp": ("#7A8FD0", "h"),
+    "information-flow-routes": ("#1F9EC4", "*"),
+    "exact": ("#000000", "+"),
     "acdc": (GREEN, "s"),
     "edge-pruning": (RED, "D"),
 }

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
-from benchmarks.files import PROMPTS, records_in
+from benchmarks.files import read_tensors, records_in
 from benchmarks.grid.cell import Bench, ModelOptions, name_of
 from benchmarks.grid.crossing import crossing_digest
 from benchmarks.record import CrossedRecord, Finished, Reference, RowRecord, SearchRecord
@@ -49,7 +48,7 @@ def migrate(folder: Path) -> int:
         _write_cell(store, name, fields, names)
     for name, fields in old[store.matched].items():
         rows = [RowRecord.model_validate(row) for row in fields["rows"]]
-        store.add_matched_rows(names[name], rows, load_file(store.matched / f"{name}.{PROMPTS}"))
+        store.add_matched_rows(names[name], rows, read_tensors(store.matched, name))
     for fields in old[store.searches].values():
         _write_search(store, fields, names, identities[fields["found"]])
     for name, fields in old[store.crossed].items():
@@ -115,7 +114,7 @@ def _write_search(store: Store, fields: Fields, names: Mapping[str, str], identi
 
 
 def _write_crossed(store: Store, old: str, fields: Fields, names: Mapping[str, str]) -> None:
-    prompts = load_file(store.crossed / f"{old}.{PROMPTS}")
+    prompts = read_tensors(store.crossed, old)
     fields["cells"] = [names[name] for name in fields["cells"]]
     fields["name"] = f"{old.rpartition('-')[0]}-{crossing_digest(*fields['cells'])}"
     store.write_crossed(CrossedRecord.model_validate(fields), prompts)

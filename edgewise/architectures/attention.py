@@ -1,9 +1,13 @@
 """What every architecture's attention shares: projections per reader, outputs per head."""
 
+from functools import partial
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+
+from edgewise.backward_rules import attended
 
 
 def project(
@@ -60,16 +64,21 @@ def attend(
     `past` holds the keys and values of positions that stand before those of every prompt.
     """
     k, v = _repeat_heads(k, len(q)), _repeat_heads(v, len(q))
-    if past is None:
-        return scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
-    k, v = (
-        torch.cat([_repeat_heads(before, len(q))[:, None].expand(-1, q.shape[1], -1, -1), own], 2)
-        for before, own in zip(past, (k, v), strict=True)
-    )
-    # `is_causal` would align the first query with the first key, which is earlier.
-    visible = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
-    visible = visible.tril(k.shape[2] - q.shape[2])
-    return scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=scale)
+    if past is not None:
+        before = _repeat_heads(past.transpose(0, 1), len(q))[:, :, None].unbind(1)
+        k, v = (
+            torch.cat([seen.expand(-1, q.shape[1], -1, -1), own], 2)
+            for seen, own in zip(before, (k, v), strict=True)
+        )
+
+    def visible() -> Bool[Tensor, "position key"] | None:
+        seen = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
+        return seen.tril(k.shape[2] - q.shape[2]) if causal else None
+
+    # With a past, `is_causal` would align the first query with the first key, which is earlier.
+    how = {"is_causal": causal} if past is None else {"attn_mask": visible()}
+    attention = partial(scaled_dot_product_attention, scale=scale, **how)
+    return attended(attention, q, k, v, scale=scale, visible=visible)
 
 
 def _repeat_heads(x: Float[Tensor, "reader ..."], heads: int) -> Float[Tensor, "head ..."]:

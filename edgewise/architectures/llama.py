@@ -3,6 +3,7 @@
 The rotary embedding, with any scaling that the configuration asks for, is Hugging Face's module.
 """
 
+from functools import partial
 from typing import Any
 
 from jaxtyping import Float, Int
@@ -18,6 +19,7 @@ from transformers import (
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from edgewise.architectures.attention import attend, combine, project
+from edgewise.backward_rules import activated, gated, normalized
 
 
 class LlamaArchitecture:
@@ -129,7 +131,8 @@ class LlamaArchitecture:
         self, layer: int, x: Float[Tensor, "batch position d_model"]
     ) -> Float[Tensor, "batch position d_model"]:
         block = self._layers[layer]
-        return block.mlp(_normalized(block.post_attention_layernorm, x))
+        mlp, x = block.mlp, _normalized(block.post_attention_layernorm, x)
+        return mlp.down_proj(gated(activated(mlp.act_fn, mlp.gate_proj(x)), mlp.up_proj(x)))
 
     def unembed(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
         return self._model.lm_head(_normalized(self._model.model.norm, x))
@@ -140,9 +143,10 @@ def _normalized(norm: Any, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "..
 
     In bfloat16 the two differ by its rounding: torch's rounds once, after the weight.
     """
-    if x.is_cuda:
-        return rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
-    return norm(x)
+    weight, epsilon = norm.weight, norm.variance_epsilon
+    function = partial(rms_norm, normalized_shape=weight.shape, weight=weight, eps=epsilon)
+    own = function if x.is_cuda else norm
+    return normalized(own, x, weight=weight, epsilon=epsilon, centred=False)
 
 
 def _rotary_limit(rotary: Any) -> int | None:

@@ -19,14 +19,14 @@ from edgewise.prompts import PromptPairs
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 from methods.eap import EAP
-from tests.models import TINY_GPT2, circuits_of, tiny_gpt2_pairs
+from tests.models import TINY_GPT2, circuits_of, tiny_pairs
 
 close = torch.testing.assert_close
 
 
 @pytest.fixture(scope="module")
 def pairs() -> PromptPairs:
-    return tiny_gpt2_pairs()
+    return tiny_pairs(TINY_GPT2)
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from edgewise.attribution import Selection
 from edgewise.batches import mean_activations
 from edgewise.graph import Ablation
 from edgewise.prompts import PromptPairs
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
-from methods.eap import EAP, Selection
+from methods.eap import EAP
 from tests.methods import toys
 from tests.models import ABLATIONS, VOCAB
 

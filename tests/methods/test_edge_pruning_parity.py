@@ -25,7 +25,7 @@ from methods.edge_pruning import EdgePruning, Training, sampled_masks
 from tasks import TASKS
 from tasks.tracr import TracrTask
 from tests.methods import toys
-from tests.models import TINY_GPT2, tiny_gpt2_pairs
+from tests.models import TINY_GPT2, tiny_pairs
 
 DATA = Path(__file__).parent.parent / "data" / "edge-pruning"
 TRACR = ("tracr_reverse", "tracr_xproportion")
@@ -55,7 +55,7 @@ def model_and_task(name: str) -> tuple[MaskedTransformer, Task]:
         assert isinstance(builder, TracrTask)
         model = builder.load_model()
         return model, builder.build(model, None, seed=0)
-    return MaskedTransformer.from_pretrained(TINY_GPT2), toys.task(tiny_gpt2_pairs())
+    return MaskedTransformer.from_pretrained(TINY_GPT2), toys.task(tiny_pairs(TINY_GPT2))
 
 
 @cache

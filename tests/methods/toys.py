@@ -36,10 +36,16 @@ def llama(
     for parent in list(model.modules()):
         for name, norm in parent.named_children():
             if isinstance(norm, LlamaRMSNorm):
-                replacement = RMSNorm(norm.weight.shape, eps=norm.variance_epsilon)
-                replacement.weight = norm.weight
-                setattr(parent, name, replacement)
+                setattr(parent, name, _Norm(norm))
     return MaskedTransformer(model.to(dtype), kv_heads=kv_heads)
+
+
+class _Norm(RMSNorm):
+    """Torch's norm with the weight and the attributes of Hugging Face's."""
+
+    def __init__(self, norm: LlamaRMSNorm) -> None:
+        super().__init__(norm.weight.shape, eps=norm.variance_epsilon)
+        self.weight, self.variance_epsilon = norm.weight, norm.variance_epsilon
 
 
 def random_pairs(n: int = 2) -> PromptPairs:

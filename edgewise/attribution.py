@@ -1,0 +1,153 @@
+"""What attribution methods share: their prompts in batches, and a ranking from the sum of scores.
+
+Such a method scores every edge from gradients, or from activations alone, of a few passes.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor
+
+from edgewise import parallel
+from edgewise.batches import Batches
+from edgewise.circuit import EdgeScores
+from edgewise.discovery import Checkpoint, Unsupported
+from edgewise.graph import ABLATIONS, Ablation
+from edgewise.method import Family, Method
+from edgewise.progress import track
+from edgewise.task import Task
+from edgewise.trace import Trace, trace_bytes
+from edgewise.transformer import Logits, MaskedTransformer
+from edgewise.writers import WriterBuffer
+
+Selection = Literal["top-absolute", "top-signed", "greedy-absolute", "greedy-signed"]
+Writers = Float[Tensor, "batch writer position d_model"]
+PromptScores = Float[Tensor, "batch reader writer"]
+
+
+class PromptBatch:
+    """Some prompt pairs of a task, for passes over them.
+
+    The passes run on the tokens that follow the shared prefix.
+    """
+
+    def __init__(self, batches: Batches, task: Task, index: Int[Tensor, " batch"]) -> None:
+        self.model, self.task = batches.model, task
+        self.pairs, self.prefix = batches.pairs_at(index), batches.prefix
+        self._batches = batches
+
+    @property
+    def n_masks_at_once(self) -> int:
+        """How many masks go through the model at once, each on all prompts of the batch."""
+        return max(1, self._batches.batch_tokens // self.pairs.clean.numel())
+
+    @property
+    def targets(self) -> Int[Tensor, "batch target"]:
+        """The target positions, counted from the prefix's end."""
+        return self.pairs.targets - len(self.prefix)
+
+    @property
+    def real(self) -> Bool[Tensor, "batch position"]:
+        """False at the positions beyond a prompt's end."""
+        position = torch.arange(len(self.prefix), self.pairs.clean.shape[1])
+        return position.to(self.model.device) < self.pairs.lengths[:, None]
+
+    def ablated(self) -> Float[Tensor, "*batch_position writer d_model"] | None:
+        """What removed edges carry; under interchange ablation this takes a pass."""
+        return self._batches.ablated(self.pairs)
+
+    def difference(self, clean: Trace) -> Writers:
+        """What removed edges carry, minus the outputs in the trace of the clean prompts."""
+        ablated = self.ablated()
+        if ablated is None:
+            return -clean.written
+        shape = len(self.pairs), *ablated.shape[-3:]
+        into = torch.empty_like(clean.written)
+        return torch.sub(ablated.expand(shape).transpose(1, 2), clean.written, out=into)
+
+    def trace(self, *, corrupted: bool = False, **options: Any) -> Trace:
+        """A full pass over the clean or the corrupted prompts; `options` are those of `Trace`."""
+        prompts, start = self.pairs.corrupted if corrupted else self.pairs.clean, len(self.prefix)
+        return Trace(self.model, prompts[:, start:], self.targets, self.prefix, **options)
+
+    def buffer(self, *, n_masks: int = 1, paired: bool = False) -> WriterBuffer:
+        """A writers' buffer for masked passes over the clean prompts."""
+        tokens, prefix = self.pairs.clean[:, len(self.prefix) :], self.prefix
+        ablated = self.ablated()
+        return self.model.buffer(tokens, ablated, n_masks=n_masks, prefix=prefix, paired=paired)
+
+    def loss(self, logits: Logits, full: Logits) -> Float[Tensor, "*mask batch"]:
+        """The task's attribution loss; `full` are the full model's logits on clean prompts."""
+        return self.task.attribution_loss(logits, full.detach(), self.pairs)
+
+
+def moved(
+    written: Writers, difference: Writers, share: float, writers: slice
+) -> Float[Tensor, "batch position chosen d_model"]:
+    """Some writers' outputs, moved by a share of their difference; as `Trace` takes them."""
+    return (written[:, writers] + share * difference[:, writers]).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class Attribution(Method):
+    """A method that scores all edges, prompt by prompt."""
+
+    selection: Selection = "top-absolute"
+    """How circuits are cut from the scores. `top` keeps the edges with the highest scores; `greedy`
+    grows the circuit from `out`, adding the best edge whose reader already belongs to it.
+    `absolute` ranks by the absolute value of a score, `signed` by the score itself."""
+    family: ClassVar[Family] = "attribution"
+    ablations: ClassVar[tuple[Ablation, ...]] = ABLATIONS
+    """What the method can score. Another ablation is refused."""
+    patches: ClassVar[bool] = True
+    """Whether the scores depend on what removed edges carry."""
+    traces: ClassVar[int] = 1
+    """How many traces are kept at the same time."""
+
+    @abstractmethod
+    def scores(self, batch: PromptBatch) -> PromptScores:
+        """How much each prompt's loss grows when an edge alone is removed, as estimated."""
+
+    def discover(
+        self,
+        model: MaskedTransformer,
+        task: Task,
+        *,
+        generator: Generator,
+        checkpoint: Checkpoint | None = None,
+    ) -> EdgeScores:
+        """The ranking; the signed scores, means over prompts, are kept in its `extra`."""
+        total = torch.zeros(model.graph.legal.shape, dtype=torch.float64, device=model.device)
+        for batch in self._batches(model, task):
+            total += self.scores(batch).sum(0, dtype=torch.float64)
+        signed = (parallel.total(total) / len(task.train)).float().cpu()
+        cut, sign = self.selection.split("-")
+        return EdgeScores(
+            signed.abs() if sign == "absolute" else signed,
+            model.graph,
+            extra={"signed": signed},
+            selection="greedy" if cut == "greedy" else "top",
+        )
+
+    def _batches(self, model: MaskedTransformer, task: Task) -> Iterator[PromptBatch]:
+        """This rank's training prompts. Raises Unsupported for a task that cannot be scored."""
+        if task.ablation not in self.ablations:
+            raise Unsupported(
+                f"{self.label} under {task.ablation} ablation; expected "
+                f"{' or '.join(self.ablations)}"
+            )
+        mine = parallel.share(task.train)
+        batches = Batches(
+            model,
+            mine,
+            task.ablation if self.patches else "zero",
+            budget_bytes=0,
+            mean_over=task.train,
+            token_bytes=self.traces * trace_bytes(model),
+        )
+        for index in track(batches.indices(), self.name):
+            yield PromptBatch(batches, task, index)

@@ -1,0 +1,44 @@
+"""AtP: attribution patching with GradDrop (Kramár et al. 2024, arXiv:2403.00745), for edges.
+
+EAP's score of each prompt, by its absolute value: effects of opposite sign on two prompts do not
+cancel. GradDrop keeps a direct and an indirect effect from cancelling within a prompt: the gradient
+is taken once for each layer, with the way through that layer's outputs cut off, and the absolute
+values of these scores are averaged.
+Cost: two forward passes (clean and corrupted), and a backward pass for each layer.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from edgewise.attribution import Attribution, PromptBatch, PromptScores
+from edgewise.graph import Graph
+
+
+@dataclass(frozen=True)
+class AtP(Attribution):
+    """Scores have no sign."""
+
+    grad_drop: bool = True
+    """Whether GradDrop is used. Otherwise the absolute value of EAP's score is taken."""
+    name: ClassVar[str] = "atp"
+    label: ClassVar[str] = "AtP"
+    version: ClassVar[int] = 1
+
+    def most_passes(self, graph: Graph, n_prompts: int) -> float:
+        return 2.0 + 4.0 * (graph.n_layers if self.grad_drop else 1)
+
+    def scores(self, batch: PromptBatch) -> PromptScores:
+        clean, graph = batch.trace(), batch.model.graph
+        loss, difference = batch.loss(clean.logits, clean.logits), batch.difference(clean)
+        if not self.grad_drop:
+            return clean.scores(loss, difference).abs()
+        total, layers = torch.tensor(0.0), range(graph.n_layers)
+        for layer in layers:
+            again = layer != layers[-1]
+            total = total + clean.scores(loss, difference, without_layer=layer, again=again).abs()
+        # A reader inside a layer has no score in the pass without that layer.
+        total[:, :-1] /= max(1, graph.n_layers - 1)
+        total[:, -1] /= graph.n_layers
+        return total
