@@ -2,8 +2,8 @@
 
 This does what jaxtyping's own import hook does in less time: that one checks arguments twice, binds
 them to names, opens a scope of axes for functions without tensors, too, and compiles all libraries
-anew that the checked modules import. In each test a function's first calls are checked; in a loop of
-hundreds, the later ones are like them.
+anew that the checked modules import. In each test a function's first calls are checked: the later
+ones of a loop are like them.
 """
 
 import ast

@@ -1,14 +1,11 @@
 """Runs of a small suite."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.grid.cell import Cell
 from benchmarks.run.environment import default_device
 from benchmarks.run.runner import Options, run
-
-COMMAND = [sys.executable, "-c", "from benchmarks.cli import main; main()", "run"]
 
 
 def run_small(cells: Sequence[Cell], folder: Path, jobs: int = 1) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from filelock import FileLock
 
 from benchmarks.check.folders import differences, steady
 from benchmarks.run.claims import Claimed, claim
-from tests.benchmarks.run.small_runs import COMMAND
+from tests.benchmarks.run.forked import ForkedRun, log_discoveries
 
 HOLDING = """
 import sys, time
@@ -19,23 +21,6 @@ from benchmarks.run.claims import claim
 with claim(Path(sys.argv[1]), "cell", wait=False):
     print("held", flush=True)
     time.sleep(60)
-"""
-COUNTING = """
-import sys, time
-from pathlib import Path
-from benchmarks.cli import main
-from benchmarks.run import execute
-
-log, discover = Path(sys.argv.pop()), execute.discover
-
-def counted(cell, *arguments, **options):
-    with log.open("a") as file:
-        file.write(cell.name + "\\n")
-    time.sleep(0.5)  # so that the other run meets it
-    return discover(cell, *arguments, **options)
-
-execute.discover = counted
-main()
 """
 
 
@@ -75,11 +60,12 @@ def test_who_waits_for_a_claim_that_ends_holds_it_alone(tmp_path: Path) -> None:
             pass
 
 
-def run_twice_at_once(command: list[str]) -> None:
-    runs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    for process in runs:
-        said = process.communicate()[1]
-        assert process.returncode == 0, said
+def run_twice_at_once(
+    arguments: list[str], folder: Path, prepare: Callable[[], object] | None = None
+) -> None:
+    said = [folder / "first", folder / "second"]
+    for file, run in [(file, ForkedRun(arguments, file, prepare)) for file in said]:
+        assert run.wait() == 0, file.read_text()
 
 
 @pytest.mark.slow
@@ -88,8 +74,8 @@ def test_two_runs_at_once_discover_every_circuit_once(
 ) -> None:
     suite, expected = undisturbed
     results, log = tmp_path / "results", tmp_path / "log"
-    command = [sys.executable, "-c", COUNTING, "run", str(suite), "--out", str(results)]
-    run_twice_at_once([*command, str(log)])
+    command = ["run", str(suite), "--out", str(results)]
+    run_twice_at_once(command, tmp_path, partial(log_discoveries, log))
     assert sorted(log.read_text().split()) == sorted(steady(expected))
     assert not differences(results, expected)
 
@@ -99,5 +85,6 @@ def test_two_runs_at_once_of_several_jobs_give_the_same_results(
     undisturbed: tuple[Path, Path], tmp_path: Path
 ) -> None:
     suite, expected = undisturbed
-    run_twice_at_once([*COMMAND, str(suite), "--out", str(tmp_path / "results"), "--jobs", "2"])
-    assert not differences(tmp_path / "results", expected)
+    results = tmp_path / "results"
+    run_twice_at_once(["run", str(suite), "--out", str(results), "--jobs", "2"], tmp_path)
+    assert not differences(results, expected)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,7 +22,8 @@ from edgewise.discovery import Unsupported
 from edgewise.evaluate import compare_with_truth, evaluate
 from methods import METHODS, edge_pruning
 from tasks import TASKS
-from tests.benchmarks.run.small_runs import COMMAND, run_small
+from tests.benchmarks.run.forked import ForkedRun
+from tests.benchmarks.run.small_runs import run_small
 
 _PROGRAM: Any = TASKS["tracr-xproportion"]
 
@@ -256,39 +256,32 @@ def test_a_run_killed_three_times_ends_as_an_undisturbed_one(
 ) -> None:
     suite, folder = undisturbed
     results = tmp_path / "results"
+    command = ["run", str(suite), "--out", str(results)]
 
     def some(pattern: str, n: int = 1) -> Callable[[], bool]:
         return lambda: len(list(results.glob(pattern))) >= n
 
-    kill_when(some("cells/*.json"), suite, results)
-    kill_when(some("cells/*-eap-*.json", 2), suite, results)
+    kill_when(some("cells/*.json"), command, tmp_path / "first")
+    kill_when(some("cells/*-eap-*.json", 2), command, tmp_path / "second")
     trains = some("checkpoints/*-edge-pruning-*.safetensors")
-    said = kill_when(trains, suite, results, "--jobs", "2", sent=signal.SIGTERM)
-    assert said == "stopped; run the same command to go on\n"
+    third = tmp_path / "third"
+    kill_when(trains, [*command, "--jobs", "2"], third, sent=signal.SIGTERM)
+    assert third.read_text() == "stopped; run the same command to go on\n"
     assert not some("cells/*-edge-pruning-*.json")()
-    subprocess.run([*COMMAND, str(suite), "--out", str(results)], check=True, capture_output=True)
+    last = tmp_path / "last"
+    assert ForkedRun(command, last).wait() == 0, last.read_text()
     assert not differences(results, folder)
 
 
 def kill_when(
-    reached: Callable[[], bool],
-    suite: Path,
-    results: Path,
-    *options: str,
-    sent: int = signal.SIGKILL,
-) -> str:
-    """Start the run and send it a signal once something is there; gives what it said."""
-    process = subprocess.Popen(
-        [*COMMAND, str(suite), "--out", str(results), "--checkpoint-every", "0", *options],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    reached: Callable[[], bool], command: list[str], said: Path, *, sent: int = signal.SIGKILL
+) -> None:
+    """Start the run and send it a signal once something is there."""
+    run = ForkedRun([*command, "--checkpoint-every", "0"], said)
     try:
         while not reached():
-            assert process.poll() is None, process.stderr and process.stderr.read()
+            assert run.poll() is None, said.read_text()
             time.sleep(0.01)
     finally:
-        os.kill(process.pid, sent)
-        said = process.communicate()[1]
-    return said
+        os.kill(run.pid, sent)
+        run.wait()
