@@ -20,15 +20,21 @@ from benchmarks.store import Store
 from edgewise import Circuit, MaskedTransformer
 from tasks.models.bundled import FOLDER
 from tests.benchmarks.samples import SMALL_SUITE, edited
+from tests.shapes import unchecked_shapes
 
-CELLS = parse_suite(SMALL_SUITE.replace("\nsteps = 60", "\nsteps = 20"), "small.toml").cells
+pytestmark = pytest.mark.usefixtures("unchecked")  # as `edgewise check` runs
+
+SIZES = "\n[task.tracr-xproportion]\ntrain = 64\nvalidation = 32\ntest = 64\n"
+SUITE = SMALL_SUITE.replace("\nsteps = 60", "\nsteps = 20") + SIZES
+CELLS = parse_suite(SUITE, "small.toml").cells
 Change = Callable[[dict[str, Any]], None]
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reference")
-    record_reference(CELLS, folder=folder, threads=(2, 1))
+    with unchecked_shapes():
+        record_reference(CELLS, folder=folder, threads=(2, 1))
     return folder
 
 
