@@ -15,17 +15,19 @@ class Linear:
     Queries and keys enter the heads' outputs by matrices of their own, so that they matter too.
     """
 
-    causal, embeddings = True, ("tok", "pos")
+    causal = True
+    embeddings: tuple[str, ...] = ("tok", "pos")
     n_layers, n_heads, n_kv_heads, d_model, d_head = 2, 2, 2, 6, 3
     mlp_parameters, n_tokens, n_outputs = 36, VOCAB, VOCAB
-    max_positions = trained_positions = 16
+    max_positions: int | None = 16
+    trained_positions: int | None = 16
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
         size = self.d_model
         shapes = {
             "tok": (VOCAB, size),
-            "pos": (self.max_positions, size),
+            "pos": (16, size),
             "heads": (self.n_layers, 3, self.n_heads, size, size),
             "mlp": (self.n_layers, size, size),
             "unembed": (size, VOCAB),

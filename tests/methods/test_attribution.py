@@ -39,7 +39,7 @@ INEXACT = {
     "atp",  # has no sign
 }
 """Methods that give something else than the exact scores even where the model is linear."""
-CLOSE = {"rtol": 1e-4, "atol": 1e-6}
+CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-6}
 
 
 def scores(method: Attribution, model: MaskedTransformer, task: Task) -> Tensor:

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from edgewise.attribution import Attribution
 from edgewise.graph import Ablation
-from edgewise.method import Method
 from edgewise.prompts import PromptPairs
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
@@ -31,7 +31,7 @@ from tests.methods import toys
 from tests.methods.test_eap import loss
 from tests.models import TINY_GPT2, TINY_LLAMA, tiny_pairs
 
-METHODS: dict[str, Method] = {
+METHODS: dict[str, Attribution] = {
     "eap": EAP(),
     "eap_ig_inputs_left_5": EAPIG(),
     "eap_ig_inputs_right_5": EAPIG(rule="right"),
