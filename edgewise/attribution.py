@@ -6,7 +6,7 @@ Such a method scores every edge from gradients, or from activations alone, of a 
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from edgewise import parallel
 from edgewise.batches import Batches
-from edgewise.circuit import EdgeScores
+from edgewise.circuit import Cut, EdgeScores
 from edgewise.discovery import Checkpoint, Unsupported
 from edgewise.graph import ABLATIONS, Ablation
 from edgewise.method import Family, Method
@@ -24,7 +24,15 @@ from edgewise.trace import Trace, trace_bytes
 from edgewise.transformer import Logits, MaskedTransformer
 from edgewise.writers import WriterBuffer
 
-Selection = Literal["top-absolute", "top-signed", "greedy-absolute", "greedy-signed"]
+Selection = Literal[
+    "top-absolute",
+    "top-signed",
+    "greedy-absolute",
+    "greedy-signed",
+    "connected-absolute",
+    "connected-signed",
+]
+_CUTS: dict[str, Cut] = {cut: cut for cut in get_args(Cut)}
 Writers = Float[Tensor, "batch writer position d_model"]
 PromptScores = Float[Tensor, "batch reader writer"]
 
@@ -98,7 +106,8 @@ class Attribution(Method):
 
     selection: Selection = "top-absolute"
     """How circuits are cut from the scores. `top` keeps the edges with the highest scores; `greedy`
-    grows the circuit from `out`, adding the best edge whose reader already belongs to it.
+    grows the circuit from `out`, adding the best edge whose reader already belongs to it;
+    `connected` keeps the highest scores and drops dead ends, so that all edges are live.
     `absolute` ranks by the absolute value of a score, `signed` by the score itself."""
     family: ClassVar[Family] = "attribution"
     ablations: ClassVar[tuple[Ablation, ...]] = ABLATIONS
@@ -120,17 +129,24 @@ class Attribution(Method):
         generator: Generator,
         checkpoint: Checkpoint | None = None,
     ) -> EdgeScores:
-        """The ranking; the signed scores, means over prompts, are kept in its `extra`."""
+        """The ranking; the signed scores, means over prompts, are kept in its `extra`.
+
+        Raises ValueError for scores that are not finite.
+        """
         total = torch.zeros(model.graph.legal.shape, dtype=torch.float64, device=model.device)
         for batch in self._batches(model, task):
             total += self.scores(batch).sum(0, dtype=torch.float64)
         signed = (parallel.total(total) / len(task.train)).float().cpu()
-        cut, sign = self.selection.split("-")
+        wrong = int((~signed.isfinite()).sum())
+        if wrong:
+            raise ValueError(f"{wrong:,} scores of {self.label} are not finite numbers")
+        cut, _, sign = self.selection.partition("-")
         return EdgeScores(
             signed.abs() if sign == "absolute" else signed,
             model.graph,
             extra={"signed": signed},
-            selection="greedy" if cut == "greedy" else "top",
+            selection=_CUTS[cut],
+            ablation=task.ablation,
         )
 
     def _batches(self, model: MaskedTransformer, task: Task) -> Iterator[PromptBatch]:

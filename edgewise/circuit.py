@@ -20,6 +20,8 @@ from torch import Tensor
 from edgewise.graph import Ablation, Graph
 
 SCHEMA = 1
+Cut = Literal["top", "greedy", "connected"]
+"""How a circuit is cut from a ranking."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,20 +65,23 @@ class EdgeScores:
 
     `top` keeps the highest scores. `greedy` grows from `out`: of the edges whose reader already
     belongs to the circuit, the highest is taken, and its writer's readers join (EAP-IG's rule).
+    `connected` keeps the highest scores without dead ends, as many as make the number of edges
+    asked for: all of them are live under `ablation`.
     """
 
     values: Float[Tensor, "reader writer"]
     graph: Graph
     meta: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Tensor] = field(default_factory=dict)
-    selection: Literal["top", "greedy"] = "top"
+    selection: Cut = "top"
+    ablation: Ablation = "interchange"
 
     def ranking(self) -> Int[Tensor, " edge"]:
         """All edges as flat indices `reader * n_writers + writer`, best first, ties by index."""
         edges = self.graph.legal.flatten().nonzero().flatten()
         values = self.values.cpu().flatten()[edges].nan_to_num(-torch.inf, torch.inf, -torch.inf)
         order = edges[torch.sort(values, descending=True, stable=True).indices]
-        return order if self.selection == "top" else self._grow(order)
+        return self._grow(order) if self.selection == "greedy" else order
 
     def _grow(self, order: Int[Tensor, " edge"]) -> Int[Tensor, " edge"]:
         """The greedy order: again and again the best-ranked edge whose reader is attached."""
@@ -103,25 +108,67 @@ class EdgeScores:
         return torch.tensor(grown)
 
     def circuit(self, n_edges: int) -> Circuit:
-        """The circuit of the first `n_edges` edges. Raises ValueError if the graph has fewer."""
+        """The circuit of the first `n_edges` edges. Raises ValueError if the graph has fewer.
+
+        A connected circuit has fewer if no more can be live (under interchange ablation nothing
+        changes at the position embeddings), or if more edges would come to life than are wanted.
+        """
         if not 0 <= n_edges <= self.graph.n_edges:
             raise ValueError(
                 f"{n_edges} edges asked for; this graph has 0 to {self.graph.n_edges:,}"
             )
+        order = self.ranking()
+        mask = (
+            self._connected(order, n_edges)
+            if self.selection == "connected"
+            else self._mask(order[:n_edges])
+        )
+        return Circuit(mask, self.graph, self.meta)
+
+    def _connected(
+        self, order: Int[Tensor, " edge"], n_edges: int
+    ) -> Bool[Tensor, "reader writer"]:
+        """The live edges of the longest start of the ranking that has no more than `n_edges`.
+
+        Where the next edge would bring several to life, and too many, later ones are tried.
+        """
+
+        def live(edges: Int[Tensor, " some"]) -> Bool[Tensor, "reader writer"]:
+            return self.graph.live(self._mask(edges), self.ablation)
+
+        low, high = 0, len(order)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if int(live(order[:middle]).sum()) <= n_edges:
+                low = middle
+            else:
+                high = middle - 1
+        kept, found = order[:low], live(order[:low])
+        for edge in order[low:]:
+            if int(found.sum()) == n_edges:
+                break
+            more = torch.cat([kept, edge[None]])
+            if int(live(more).sum()) <= n_edges:
+                kept, found = more, live(more)
+        return found
+
+    def _mask(self, edges: Int[Tensor, " some"]) -> Bool[Tensor, "reader writer"]:
         mask = torch.zeros(self.graph.legal.numel(), dtype=torch.bool)
-        mask[self.ranking()[:n_edges]] = True
-        return Circuit(mask.view_as(self.graph.legal), self.graph, self.meta)
+        mask[edges] = True
+        return mask.view_as(self.graph.legal)
 
     def save(self, path: Path) -> None:
         meta = {**self.meta, "selection": self.selection}
+        if self.selection == "connected":
+            meta["ablation"] = self.ablation
         _save(path, "EdgeScores", self.graph, meta, {"values": self.values, **self.extra})
 
     @classmethod
     def load(cls, path: Path) -> "EdgeScores":
         """Raises ValueError for a file that holds no scores or comes from a newer version."""
         graph, meta, tensors = _load(path, "EdgeScores")
-        selection = meta.pop("selection")
-        return cls(tensors.pop("values"), graph, meta, tensors, selection)
+        selection, ablation = meta.pop("selection"), meta.pop("ablation", "interchange")
+        return cls(tensors.pop("values"), graph, meta, tensors, selection, ablation)
 
 
 def n_edges_at(graph: Graph, sparsity: float) -> int:

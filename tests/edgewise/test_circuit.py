@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -10,8 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from edgewise.circuit import SCHEMA, Circuit, EdgeScores, n_edges_at
-from edgewise.graph import Graph
+from edgewise.circuit import SCHEMA, Circuit, Cut, EdgeScores, n_edges_at
+from edgewise.graph import Ablation, Graph
 from tests.models import ABLATIONS, random_masks
 
 GRAPHS = {
@@ -44,15 +44,17 @@ def test_a_circuit_survives_a_file(graph: Graph, tmp_path: Path) -> None:
     assert all(torch.equal(loaded.extra[name], extra[name]) for name in extra)
 
 
-@pytest.mark.parametrize("selection", ["top", "greedy"])
+@pytest.mark.parametrize("selection", get_args(Cut))
 def test_scores_survive_a_file(graph: Graph, tmp_path: Path, selection: Any) -> None:
     values = torch.randn(graph.legal.shape)
-    scores = EdgeScores(values, graph, {"method": "eap"}, {"signed": values}, selection)
+    given: Any = ({"method": "eap"}, {"signed": values}, selection, "zero")
+    scores = EdgeScores(values, graph, *given)
     scores.save(tmp_path / "scores.safetensors")
     loaded = EdgeScores.load(tmp_path / "scores.safetensors")
     assert torch.equal(loaded.values, values) and torch.equal(loaded.extra["signed"], values)
     assert (loaded.graph, loaded.meta, loaded.selection) == (graph, {"method": "eap"}, selection)
     assert torch.equal(loaded.ranking(), scores.ranking())
+    assert loaded.ablation == ("zero" if selection == "connected" else "interchange")
 
 
 def test_the_file_names_its_writers_readers_and_graph(graph: Graph, tmp_path: Path) -> None:
@@ -191,3 +193,26 @@ def test_a_sparsity_is_rounded_to_the_nearest_number_of_edges() -> None:
         33,
         0,
     ]
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_a_connected_circuit_has_as_many_live_edges_as_were_asked_for(
+    graph: Graph, ablation: Ablation
+) -> None:
+    """Of very few edges it may have fewer: a path past `tok->out` takes two at once."""
+    values = torch.randn(graph.legal.shape, generator=torch.Generator().manual_seed(0))
+    scores = EdgeScores(values, graph, selection="connected", ablation=ablation)
+    most = int(graph.live(graph.legal, ablation).sum())
+    for n_edges in (0, 1, 2, 3, 10, most // 2, most - 1, most, graph.n_edges):
+        circuit = scores.circuit(n_edges)
+        assert circuit.live_sparsity(ablation) == circuit.sparsity
+        assert circuit.n_edges == min(n_edges, most) or circuit.n_edges < n_edges < 3
+
+
+def test_a_connected_circuit_is_the_top_one_without_its_dead_ends(graph: Graph) -> None:
+    """Where these are no more than asked for: here all edges of the top circuit's live part."""
+    values = torch.randn(graph.legal.shape, generator=torch.Generator().manual_seed(1))
+    top = EdgeScores(values, graph).circuit(graph.n_edges // 3)
+    live = graph.live(top.mask, "interchange")
+    found = EdgeScores(values, graph, selection="connected").circuit(int(live.sum()))
+    assert torch.equal(found.mask, live)

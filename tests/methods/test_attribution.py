@@ -26,7 +26,7 @@ from methods.information_flow_routes import InformationFlowRoutes
 from methods.mask_ig import MaskIG
 from tests.methods import toys
 from tests.methods.linear import linear
-from tests.methods.test_eap import MODELS, patched, random_task
+from tests.methods.test_eap import MODELS, loss, patched, random_task
 from tests.models import ABLATIONS, random_pairs
 
 ALL = {name: kind for name, kind in METHODS.items() if issubclass(kind, Attribution)}
@@ -49,8 +49,8 @@ def scores(method: Attribution, model: MaskedTransformer, task: Task) -> Tensor:
 def total(model: MaskedTransformer, task: Task) -> float:
     """How much the loss grows when all edges are removed."""
     ones = torch.ones(model.graph.legal.shape, dtype=torch.float64)
-    loss = patched(model, task.train, torch.stack([torch.zeros_like(ones), ones]))
-    return float(loss[0] - loss[1])
+    without, full = patched(model, task.train, torch.stack([torch.zeros_like(ones), ones]))
+    return float(without - full)
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
@@ -118,6 +118,13 @@ def test_a_corruption_that_changes_nothing_scores_zero(method: type[Attribution]
     assert found.abs().max() < 1e-12
 
 
+def test_scores_that_are_not_finite_are_refused() -> None:
+    task = random_task()
+    infinite = dataclasses.replace(task, attribution_loss=lambda *given: 1e400 * loss(*given))
+    with pytest.raises(ValueError, match="scores of EAP are not finite numbers"):
+        scores(EAP(), toys.gpt2(), infinite)
+
+
 @pytest.mark.parametrize("method", [ALL[name] for name in ALL if name not in INEXACT])
 def test_on_a_linear_model_scores_are_exact(method: type[Attribution]) -> None:
     """EAP-IG-activations cuts paths off, so only the edges into `out` have the exact score."""
@@ -183,9 +190,9 @@ def test_exact_is_every_edge_removed_alone() -> None:
     edges = toy.graph.legal.nonzero()
     masks = torch.ones(len(edges) + 1, *toy.graph.legal.shape, dtype=torch.float64)
     masks[torch.arange(len(edges)), edges[:, 0], edges[:, 1]] = 0
-    loss = patched(toy, task.train, masks)
+    losses = patched(toy, task.train, masks)
     found = scores(Exact(), toy, task)[toy.graph.legal].double()
-    torch.testing.assert_close(found, loss[:-1] - loss[-1], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, losses[:-1] - losses[-1], rtol=1e-5, atol=1e-6)
 
 
 def test_without_grad_drop_atp_is_the_mean_of_absolute_scores() -> None:
