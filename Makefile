@@ -12,9 +12,9 @@ REPORTED := $(filter-out results/reference,$(RUNS)) $(wildcard results/benchmark
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/.ready  ## run every method on a small model and two compiled programs, with figures
-	@echo "demo: every method on the bundled model and two compiled programs, into runs/quick"
-	@$(BIN)/edgewise run quick --out runs/quick
+demo: .venv/.ready  ## compare six methods on a small model and two compiled programs, with figures
+	@echo "demo: six methods on the bundled model and two compiled programs, into runs/quick"
+	@$(BIN)/edgewise run quick --jobs 2 --out runs/quick
 	@$(BIN)/edgewise report runs/quick
 
 test: .venv/.ready  ## run the tests

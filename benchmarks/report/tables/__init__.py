@@ -2,6 +2,7 @@
 
 from benchmarks.report.table import Table
 from benchmarks.report.tables import (
+    attribution,
     consistency,
     crossed,
     dtypes,
@@ -22,6 +23,7 @@ TABLES: tuple[Table, ...] = (
     crossed.TABLE,
     dtypes.TABLE,
     consistency.TABLE,
+    attribution.TABLE,
     runtime.TABLE,
     warnings.TABLE,
     without_results.TABLE,
