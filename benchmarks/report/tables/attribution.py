@@ -10,8 +10,8 @@ from benchmarks.drawing.style import method_style
 from benchmarks.report.panels import Panel, grouped
 from benchmarks.report.results import Results
 from benchmarks.report.table import Line, Table
-from benchmarks.store import Store
-from edgewise import EdgeScores
+from benchmarks.store import Store, first_of
+from edgewise import Circuit
 from methods import METHODS
 from methods.exact import Exact
 
@@ -59,8 +59,8 @@ def _of(panel: Panel, store: Store) -> list[Line]:
 
 def _signed(store: Store, cell: str) -> np.ndarray | None:
     """The signed scores of all edges, if the cell found some."""
-    found = store.discovery(cell)
-    if not isinstance(found, EdgeScores) or "signed" not in found.extra:
+    found = first_of(store.discovery(cell))
+    if isinstance(found, Circuit) or "signed" not in found.extra:
         return None
     return found.extra["signed"][found.graph.legal].double().numpy()
 
