@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from jaxtyping import Float, Shaped
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -143,7 +142,7 @@ def _no_record(path: Path, why: str) -> DamagedError:
 
 
 def write_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> Checksums:
-    """Store metrics per prompt in few bytes: as bits, in half precision, or else as they are."""
+    """Store metrics per prompt: those that are only ever 0 or 1 as bytes, others in float32."""
     path = folder / f"{name}.{PROMPTS}"
     compact = {key: _compact(tensor.float()) for key, tensor in tensors.items()}
     write_atomically(path, lambda temporary: save_file(compact, temporary))
@@ -157,9 +156,5 @@ def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
 
 
 def _compact(values: Float[Tensor, "row prompt"]) -> Shaped[Tensor, "row prompt"]:
-    """Without a loss where all are 0 or 1, else to three digits, unless some are too large."""
     values = values.contiguous()
-    if bool(((values == 0) | (values == 1)).all()):
-        return values.bool()
-    half = values.half()
-    return half if torch.equal(half.isfinite(), values.isfinite()) else values
+    return values.bool() if bool(((values == 0) | (values == 1)).all()) else values

@@ -2,7 +2,7 @@
 
     DIR/cells/NAME.json                    settings, cost, one row per circuit
     DIR/cells/NAME.safetensors             the circuit or the scores that were found
-    DIR/cells/NAME.prompts.safetensors     every metric, [row, prompt], to three digits
+    DIR/cells/NAME.prompts.safetensors     every metric, [row, prompt]
     DIR/matched/NAME.json, .prompts...     a ranking's rows at the sizes of other methods' circuits
     DIR/searches/NAME.json                 the trials of a search, each a cell, and the nearest
     DIR/crossed/NAME.json, .prompts...     circuits of two tasks on the prompts of both

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from edgewise.architectures.gpt2 import GPT2Architecture
+from edgewise.attribution import PromptBatch
 from edgewise.graph import Graph
 from edgewise.metrics import KL
 from edgewise.prompts import PromptPairs
@@ -29,7 +30,7 @@ def test_swapped_rows_of_k_and_v_are_seen(monkeypatch: pytest.MonkeyPatch) -> No
         return run(self, buffer, mask[..., swapped(self.graph), :], *rest, **options)
 
     monkeypatch.setattr(MaskedTransformer, "run", planted)
-    found = metrics(differences("eap", "ioi-t1"))
+    found = metrics(differences("mask-ig", "ioi-t1"))
     assert of_stored_circuits(found, "kl")
     assert scores_of(found) == {"score", "signed"}
 
@@ -40,6 +41,12 @@ def test_a_corrupted_batch_rolled_by_one_is_seen(monkeypatch: pytest.MonkeyPatch
         MaskedTransformer,
         "logits_and_activations",
         lambda self, clean, corrupted, *rest: both(self, clean, corrupted.roll(1, 0), *rest),
+    )
+    alone = MaskedTransformer.activations
+    monkeypatch.setattr(
+        MaskedTransformer,
+        "activations",
+        lambda self, corrupted, *rest: alone(self, corrupted.roll(1, 0), *rest),
     )
     found = metrics(differences("eap", "ioi-t1"))
     assert of_stored_circuits(found, "kl")
@@ -98,10 +105,8 @@ def test_one_sample_of_the_masks_for_all_parts_of_a_batch_is_seen(
 
 
 def test_a_flipped_sign_of_eap_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    gradient = torch.autograd.grad
-    monkeypatch.setattr(
-        torch.autograd, "grad", lambda *inputs: tuple(-each for each in gradient(*inputs))
-    )
+    difference = PromptBatch.difference
+    monkeypatch.setattr(PromptBatch, "difference", lambda self, clean: -difference(self, clean))
     found = metrics(differences("eap", "ioi-t1"))
     assert len(found) == 1 and scores_of(found) == {"signed"}
 
