@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 import numpy as np
-from scipy.stats import pearsonr, spearmanr
+from scipy.stats import rankdata
 
 from benchmarks.drawing.style import method_style
 from benchmarks.report.panels import Panel, grouped
@@ -76,7 +76,11 @@ def _agreement(scores: np.ndarray, exact: np.ndarray) -> tuple[float, float, flo
     exact = exact if has_sign else np.abs(exact)
     told = (scores != 0) & (exact != 0)
     signs = float((np.sign(scores) == np.sign(exact))[told].mean()) if has_sign else None
-    return float(pearsonr(scores, exact)[0]), float(spearmanr(scores, exact)[0]), signs
+    return _correlation(scores, exact), _correlation(rankdata(scores), rankdata(exact)), signs
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 def _mean(values: Sequence[float]) -> float | None:
