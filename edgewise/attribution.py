@@ -4,7 +4,7 @@ Such a method scores every edge from gradients, or from activations alone, of a 
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
@@ -51,7 +51,7 @@ class PromptBatch:
     @property
     def n_masks_at_once(self) -> int:
         """How many masks go through the model at once, each on all prompts of the batch."""
-        return max(1, self._batches.batch_tokens // self.pairs.clean.numel())
+        return self._batches.n_masks_at_once(self.pairs)
 
     @property
     def targets(self) -> Int[Tensor, "batch target"]:
@@ -81,6 +81,12 @@ class PromptBatch:
         """A full pass over the clean or the corrupted prompts; `options` are those of `Trace`."""
         prompts, start = self.pairs.corrupted if corrupted else self.pairs.clean, len(self.prefix)
         return Trace(self.model, prompts[:, start:], self.targets, self.prefix, **options)
+
+    def path(self, clean: Trace, difference: Writers, shares: Iterable[float]) -> Iterator[Trace]:
+        """Traces whose embeddings are the clean ones, moved by each share of their difference."""
+        embeddings = slice(len(self.model.graph.embeddings))
+        for share in shares:
+            yield self.trace(embedded=moved(clean.written, difference, share, embeddings))
 
     def buffer(self, *, n_masks: int = 1, paired: bool = False) -> WriterBuffer:
         """A writers' buffer for masked passes over the clean prompts."""

@@ -125,6 +125,10 @@ class Batches:
         width = self.pairs.clean.shape[1] - len(self.prefix)
         return max(1, self.batch_tokens // width)
 
+    def n_masks_at_once(self, pairs: PromptPairs) -> int:
+        """How many masks go through the model at once, each on all of these pairs."""
+        return max(1, self.batch_tokens // pairs.clean.numel())
+
     def indices(self) -> list[Int[Tensor, " batch"]]:
         """Indices of all pairs, in length-sorted batches of at most `batch_tokens` tokens."""
         return list(self.pairs.batches(self.batch_tokens))
@@ -157,7 +161,7 @@ class Batches:
             logits, ablated = self.model.logits_and_activations(clean, corrupted, targets, prefix)
             return ablated, logits
         logits = self.model(clean, targets=targets, prefix=prefix)
-        return None if self._mean is None else self._mean[: clean.shape[1]], logits
+        return self.ablated(pairs), logits
 
 
 def batch_tokens(model: MaskedTransformer, token_bytes: int | None = None) -> int:

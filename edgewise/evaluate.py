@@ -51,7 +51,7 @@ def evaluate(
     values = {name: torch.empty(len(circuits), len(pairs)) for name in metrics}
     for index in track(batches.indices(), "evaluating"):
         batch = batches.batch(index)
-        at_once = max(1, batches.batch_tokens // batch.pairs.clean.numel())
+        at_once = batches.n_masks_at_once(batch.pairs)
         buffer: WriterBuffer | None = None
         for circuit in torch.arange(len(masks)).split(at_once):
             some = masks[circuit]

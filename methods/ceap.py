@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Interval
 
-from edgewise.attribution import Attribution, PromptBatch, PromptScores, moved
+from edgewise.attribution import Attribution, PromptBatch, PromptScores
 from edgewise.graph import Ablation, Graph
 
 
@@ -35,12 +35,9 @@ class CEAP(Attribution):
         clean = batch.trace(gradient=False)
         difference = batch.difference(clean)
         before = clean.written + difference
-        embeddings = slice(len(batch.model.graph.embeddings))
+        shares = [1 - step / self.steps for step in range(1, 1 + self.steps)]
         total = torch.tensor(0.0)
-        for step in range(1, 1 + self.steps):
-            share = 1 - step / self.steps
-            embedded = moved(clean.written, difference, share, embeddings)
-            run = batch.trace(embedded=embedded)
+        for run in batch.path(clean, difference, shares):
             total = total + run.scores(batch.loss(run.logits, clean.logits), before - run.written)
             before = run.written
         return total

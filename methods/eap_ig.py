@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from annotated_types import Interval
 
-from edgewise.attribution import Attribution, PromptBatch, PromptScores, moved
+from edgewise.attribution import Attribution, PromptBatch, PromptScores
 from edgewise.graph import Graph
 
 
@@ -35,12 +35,9 @@ class EAPIG(Attribution):
     def scores(self, batch: PromptBatch) -> PromptScores:
         clean = batch.trace(gradient=False)
         difference = batch.difference(clean)
-        embeddings = slice(len(batch.model.graph.embeddings))
         first = 0 if self.rule == "left" else 1
+        shares = [1 - step / self.steps for step in range(first, first + self.steps)]
         total = torch.tensor(0.0)
-        for step in range(first, first + self.steps):
-            share = 1 - step / self.steps
-            embedded = moved(clean.written, difference, share, embeddings)
-            run = batch.trace(embedded=embedded)
+        for run in batch.path(clean, difference, shares):
             total = total + run.scores(batch.loss(run.logits, clean.logits), difference)
         return total / self.steps

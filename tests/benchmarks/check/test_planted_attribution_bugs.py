@@ -40,8 +40,7 @@ def swapped_rules(patch: Patch) -> None:
 def moved_the_wrong_way(patch: Patch) -> None:
     """The path leads away from the corrupted prompt."""
     moved = attribution.moved
-    for module in (eap_ig, ceap):
-        patch.setattr(module, "moved", lambda w, d, share, which: moved(w, d, -share, which))
+    patch.setattr(attribution, "moved", lambda w, d, share, which: moved(w, d, -share, which))
 
 
 def stale_difference(patch: Patch) -> None:
