@@ -5,8 +5,9 @@ launching its kernels takes longer than running them. A graph is recorded once a
 values in the same memory.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -63,7 +64,7 @@ class Recording:
         self._model, self._graph = model, torch.cuda.CUDAGraph()
         before = model.flops
         torch.cuda.synchronize(model.device)
-        with torch.cuda.stream(memory.stream):
+        with torch.cuda.stream(memory.stream), _nothing_collected():
             self._graph.capture_begin(pool=memory.pool)
             try:
                 function()
@@ -81,6 +82,18 @@ class Recording:
     def replay(self) -> None:
         self._graph.replay()
         self._model.flops += self._flops
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Without garbage collection: to free an earlier graph would break off a recording."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class RecordedStep:

@@ -1,6 +1,9 @@
 """What is recorded on a GPU, run here one kernel at a time: the same results as unrecorded."""
 
+import gc
 from collections.abc import Callable
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -63,3 +66,27 @@ def test_acdc_finds_the_same_circuit_recorded(
     assert torch.equal(plain.mask, replayed.mask)
     assert plain.meta["tested"] == replayed.meta["tested"]
     assert plain.meta["objective"] == pytest.approx(replayed.meta["objective"], rel=1e-9)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_earlier_graph_is_freed_while_one_is_recorded(
+    fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def function() -> None:
+        seen.append(gc.isenabled())
+        if fails:
+            raise RuntimeError("it looks at a number")
+
+    graph = SimpleNamespace(capture_begin=lambda pool: None, capture_end=lambda: None)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: graph)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    memory: Any = cuda_graph.Memory.__new__(cuda_graph.Memory)
+    memory.pool, memory.stream = (0, 0), None
+    model = MaskedTransformer(models.gpt2())
+    with pytest.raises(ValueError, match=r"cannot be recorded.*number") if fails else nullcontext():
+        cuda_graph.Recording(function, model, memory)
+    assert seen == [False]
+    assert gc.isenabled()

@@ -9,7 +9,9 @@ from torch import Generator
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from benchmarks.speed.random_models import SPREAD
+from edgewise.attribution import Attribution
 from edgewise.transformer import MaskedTransformer
+from methods import METHODS
 
 Config = dict[str, Any]
 CPU = torch.device("cpu")
@@ -44,6 +46,7 @@ class Shape:
         return model.eval()
 
 
+ATTRIBUTION = tuple(one() for one in METHODS.values() if issubclass(one, Attribution))
 FEW = (Shape("gpt2", "gpt2"), Shape("llama", "llama"))
 ALL = (
     *FEW,

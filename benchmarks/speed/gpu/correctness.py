@@ -17,9 +17,10 @@ import torch
 from torch import Generator, Tensor
 from transformers.utils.import_utils import is_accelerate_available
 
-from benchmarks.speed.gpu.cases import ALL, CPU, FEW, TOKENS, Case, Shape, case_of
+from benchmarks.speed.gpu.cases import ALL, ATTRIBUTION, CPU, FEW, TOKENS, Case, Shape, case_of
 from benchmarks.speed.gpu.parts import Measurement, Row, Setting
 from benchmarks.speed.random_models import random_task
+from edgewise.attribution import Attribution
 from edgewise.circuit import Circuit
 from edgewise.discovery import Checkpoint, Meter
 from edgewise.evaluate import evaluate
@@ -157,10 +158,11 @@ def _task(model: MaskedTransformer, ablation: Ablation = "interchange", n_target
     return replace(task, train=pairs, test=pairs, ablation=ablation)
 
 
-def _scores(model: MaskedTransformer) -> list[Tensor]:
-    """EAP's, under every ablation."""
-    tasks = [_task(model, one) for one in ABLATIONS]
-    found = [EAP().discover(model, task, generator=Generator(model.device)) for task in tasks]
+def _scores(model: MaskedTransformer, method: Attribution | None = None) -> list[Tensor]:
+    """The method's (EAP's) under every ablation that it takes."""
+    method = method or EAP()
+    tasks = [_task(model, one) for one in method.ablations]
+    found = [method.discover(model, task, generator=Generator(model.device)) for task in tasks]
     return [scores.extra["signed"] for scores in found]
 
 
@@ -301,7 +303,10 @@ CHECKS: tuple[Check, ...] = (
     ("targets and a prefix", partial(_as_on_cpu, _with_targets, 0), _BOTH, ALL),
     ("a used buffer", _reuse, _BOTH, ALL),
     ("recomputed gradients", _recompute, _SINGLE, FEW),
-    ("EAP", partial(_as_on_cpu, _scores, 1e-8), _BOTH, FEW),
+    *(
+        (method.label, partial(_as_on_cpu, partial(_scores, method=method), 1e-8), _BOTH, FEW)
+        for method in ATTRIBUTION
+    ),
     ("ACDC", _acdc, _DOUBLE, FEW),
     ("Edge Pruning, 1 step", partial(_as_on_cpu, _ONE_STEP, 1e-5, absolute=True), _DOUBLE, FEW),
     ("Edge Pruning, 10 steps", _TEN_AS_ON_CPU, _DOUBLE, FEW),

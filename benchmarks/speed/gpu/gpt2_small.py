@@ -4,6 +4,7 @@ The paper (Bhaskar et al., NeurIPS 2024, table 1) gives seconds of each method o
 """
 
 import itertools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from benchmarks.speed.gpu.cases import ATTRIBUTION
 from benchmarks.speed.gpu.clock import median_seconds, peak_bytes, seconds, waits
 from benchmarks.speed.gpu.parts import PRECISIONS, Measurement, Row, Setting
 from benchmarks.speed.random_models import SPARSITIES, random_circuits, random_task
 from edgewise import batches
+from edgewise.attribution import Attribution
 from edgewise.circuit import EdgeScores
 from edgewise.discovery import synchronize
 from edgewise.evaluate import evaluate
@@ -31,9 +34,13 @@ from methods.eap import EAP
 from methods.edge_pruning import EdgePruning, Training
 
 PAPER_STEPS = 3000
+_SHORT = [one for one in ATTRIBUTION if one.name not in ("exact", "eap-ig-activations")]
+"""These take seconds; the others, some hundred times as many passes."""
 AT_ONCE = (1, 4, 16)
 """Edges that ACDC tests in one pass at the most."""
-PAPER_SECONDS = {"edge-pruning": 2756, "eap": 21, "eap, 100,000 prompts": 12_260, "acdc": 18_783}
+PAPER_SECONDS = {"edge-pruning": 2756, "acdc": 18_783}
+PAPER_EAP_SECONDS = {200: 21, 100_000: 12_260}
+"""By the number of prompts."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +56,10 @@ class Sizes:
     many_prompts: int = 100_000
     threshold: float = 2.74e-4
     """Of ACDC. With random weights it keeps 7 % of the edges tested first, 0.4 % of all."""
-    lower_threshold: float = 5e-5
-    """It keeps more."""
+    lower_threshold: float = 2.1e-5
+    """It keeps about 3 % of all."""
+    tests: int = 4000
+    """Of ACDC at the lower threshold, where numbers of edges at once are compared."""
     acdc_seconds: float = 110.0
 
 
@@ -63,6 +72,7 @@ TOY = Sizes(
     rounds=2,
     steps=6,
     many_prompts=20,
+    tests=20,
     acdc_seconds=1.0,
 )
 
@@ -105,6 +115,7 @@ def measurements(setting: Setting) -> list[Measurement]:
         ("edge-pruning, a tenth of the steps", partial(_discovery, bench)),
         ("edge-pruning, losses by precision", partial(_losses, bench)),
         ("eap", partial(_eap, bench, bench.sizes.prompts)),
+        *((f"scores of {one.name}", partial(_scores, bench, one)) for one in _SHORT),
         ("a curve of ten circuits", partial(_curve, bench)),
         (f"acdc at {at:.3g}, one by one", partial(_acdc, bench, at, graphs=False)),
         *(
@@ -113,6 +124,14 @@ def measurements(setting: Setting) -> list[Measurement]:
                 partial(_acdc, bench, at, precision, at_once=edges),
             )
             for precision in ("float32", "tf32")
+            for edges in AT_ONCE
+        ),
+        *(
+            (
+                f"acdc at {lower:.3g}, first tests, recorded, {precision}{_several(edges)}",
+                partial(_acdc, bench, lower, precision, at_once=edges, tests=bench.sizes.tests),
+            )
+            for precision in ("tf32", "float32")
             for edges in AT_ONCE
         ),
         *(
@@ -214,9 +233,7 @@ def _losses(bench: Bench) -> Row:
 
 
 def _eap(bench: Bench, prompts: int) -> Row:
-    row: Row = {"prompts": prompts, "paper_seconds": PAPER_SECONDS["eap"]}
-    if prompts == bench.sizes.many_prompts:
-        row["paper_seconds"] = PAPER_SECONDS["eap, 100,000 prompts"]
+    row: Row = {"prompts": prompts, "paper_seconds": PAPER_EAP_SECONDS.get(prompts)}
     scores: dict[str, Tensor] = {}
     for precision in PRECISIONS if prompts == bench.sizes.prompts else PRECISIONS[:1]:
         with products_in(precision) as dtype:
@@ -237,6 +254,20 @@ def _eap(bench: Bench, prompts: int) -> Row:
             values, scores["float32"], bench.model(torch.float32).graph.legal
         )
     return row
+
+
+def _scores(bench: Bench, method: Attribution) -> Row:
+    with products_in("float32") as dtype:
+        model = bench.model(dtype)
+        given = model, bench.task(model)
+
+        def discover() -> EdgeScores:
+            return method.discover(*given, generator=bench.generator())
+
+        rounds = max(2, bench.sizes.rounds // 4)
+        taken = median_seconds(discover, bench.device, rounds=rounds, warm_up=1)
+        peak = peak_bytes(discover, bench.device)
+    return {"label": method.label, "seconds": taken, "peak_bytes": peak}
 
 
 def _rank_correlation(values: Tensor, reference: Tensor, legal: Tensor) -> float:
@@ -283,10 +314,10 @@ class _Stop(Exception):
 
 
 class _Watch:
-    """A checkpoint that is never saved: it ends the search after some seconds."""
+    """A checkpoint that is never saved: it ends the search after some seconds or tests."""
 
-    def __init__(self, limit: float) -> None:
-        self.end, self.left = time.monotonic() + limit, 0
+    def __init__(self, limit: float, tests: float) -> None:
+        self.end, self.tests, self.left = time.monotonic() + limit, tests, 0
         self.counts = {"tested": 0, "dropped": 0}
 
     def load(self) -> None:
@@ -297,7 +328,7 @@ class _Watch:
 
     def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         self.counts, self.left = dict(state["counts"]), int(tensors["mask"].sum())
-        if time.monotonic() > self.end:
+        if time.monotonic() > self.end or self.counts["tested"] >= self.tests:
             raise _Stop
 
 
@@ -308,14 +339,15 @@ def _acdc(
     *,
     graphs: bool = True,
     at_once: int = 1,
+    tests: float = math.inf,
 ) -> Row:
-    """Time per tested edge from `out` down, as far as the seconds for it suffice."""
+    """Time per tested edge from `out` down, as far as the seconds or the tests suffice."""
     tokens = at_once * bench.sizes.prompts * bench.sizes.positions
     more = mock.patch.multiple("edgewise.batches", BATCH_TOKENS=max(tokens, batches.BATCH_TOKENS))
     with products_in(precision) as dtype, mock.patch.object(acdc, "AT_ONCE", at_once), more:
         model = bench.model(dtype)
         model.cuda_graphs = graphs
-        watch = _Watch(bench.sizes.acdc_seconds)
+        watch = _Watch(bench.sizes.acdc_seconds, tests)
         start = time.perf_counter()
         finished = _search(bench, model, threshold, watch)
         synchronize(bench.device)

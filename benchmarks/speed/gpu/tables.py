@@ -96,6 +96,11 @@ def _methods(rows: dict[str, Row], many: dict[str, Row]) -> str:
             for name, value in row.items()
             if name.startswith("seconds, ")
         ]
+    lines += [
+        {"what": f"{row['label']}, float32", "seconds": row["seconds"]}
+        for name, row in rows.items()
+        if name.startswith("scores of ")
+    ]
     tenth = rows["edge-pruning, a tenth of the steps"]
     what = f"Edge Pruning, {tenth['steps']} steps from end to end, recorded, float32"
     lines.append({"what": what, "seconds": tenth["seconds"]})

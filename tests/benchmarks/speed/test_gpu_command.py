@@ -80,8 +80,9 @@ def test_an_unknown_part_is_an_error_that_names_the_known_ones(capsys: Any) -> N
     assert "correctness" in capsys.readouterr().err
 
 
-def test_the_committed_tables_are_those_of_the_committed_measurements() -> None:
-    folder = ROOT / "results" / "gpu"
+@pytest.mark.parametrize("card", ["h100", "h200"])
+def test_the_committed_tables_are_those_of_the_committed_measurements(card: str) -> None:
+    folder = ROOT / "results" / "gpu" / card
     assert (folder / "tables.md").read_text(encoding="utf-8") == tables(folder)
 
 

@@ -39,7 +39,7 @@ def wrong_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_names_are_unique_and_say_shape_and_type() -> None:
     every = correctness.measurements(Setting(CPU))
-    assert len(every) == len(ALL) > 2 * len(TOYS)
+    assert len(every) == len(ALL)
     assert TOYS.keys() < ALL.keys()
     assert all(", float" in name or ", bfloat16" in name for name in ALL)
 
