@@ -8,9 +8,10 @@ output. Prompts begin with BOS and are encoded by the compiled model's encoder.
 
 import copy
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -81,7 +82,7 @@ class TracrArchitecture:
         `options` are the compiler's own (`causal`, `mlp_exactness`). Raises ValueError for a
         program that Tracr cannot compile.
         """
-        with _quiet_jax():
+        with _quiet_jax(), _initialised_by_shape():
             from tracr.compiler import compile_rasp_to_model
 
             try:
@@ -228,3 +229,46 @@ def _quiet_jax() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _initialised_by_shape() -> Iterator[None]:
+    """haiku initialises a model without running it.
+
+    To run it, jax compiles every operation, which takes seconds, and Tracr then overwrites the
+    random weights. Here weights are zeros, but for embeddings that the model is given.
+    """
+    import haiku
+    import jax
+
+    transform, embed = haiku.transform, haiku.Embed.__init__
+
+    def transform_by_shape(function: Callable[..., Any]) -> Any:
+        def noted(*inputs: Any) -> Any:
+            with haiku.custom_creator(note):
+                return function(*inputs)
+
+        def note(_: Any, shape: Any, dtype: Any, value_of: Any, context: Any) -> Any:
+            given = isinstance(context.module, haiku.Embed)
+            value = np.asarray(value_of(shape, dtype)) if given else np.zeros(shape, dtype)
+            weights.setdefault(context.module.module_name, {})[context.name] = value
+            return jax.numpy.asarray(value)
+
+        def initial(*inputs: Any) -> Any:
+            jax.eval_shape(transform(noted).init, *inputs)
+            return weights
+
+        weights: dict[str, dict[str, np.ndarray]] = {}
+        transformed = transform(function)
+        vars(initial).update(vars(transformed.init))
+        return haiku.Transformed(initial, transformed.apply)
+
+    def embed_values(*given: Any, **options: Any) -> None:
+        with jax.ensure_compile_time_eval():
+            embed(*given, **options)
+
+    with (
+        mock.patch.object(haiku, "transform", transform_by_shape),
+        mock.patch.object(haiku.Embed, "__init__", embed_values),
+    ):
+        yield
