@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.checking import problems
-from benchmarks.record import Checksums, CrossedRecord, Damaged, MatchedRecord, Result
+from benchmarks.record import Checksums, Damaged, Result
 from edgewise.files import write_atomically
 
-SCHEMA = 2
+SCHEMA = 3
 """The version of the files' format."""
 FOUND, PROMPTS = "safetensors", "prompts.safetensors"
 """What the names of the files beside a record end in."""
@@ -52,24 +52,14 @@ def check_files(path: Path, files: Checksums) -> None:
 
 
 def check_prompts(path: Path, record: object) -> None:
-    """Compare the names and rows of the tensors beside a record, if there are any, with its own.
+    """Compare the values per prompt beside a record, if there are any, with its rows.
 
-    Raises DamagedError for another name or number of rows, and where there is no prompt.
+    Raises DamagedError for another metric or number of rows, and where there is no prompt.
     """
     file = path.with_suffix(f".{PROMPTS}")
-    if not file.is_file():
+    if not file.is_file() or not isinstance(record, Result):
         return
-    match record:
-        case Result():
-            expected = dict.fromkeys(record.metrics, len(record.rows))
-        case MatchedRecord():
-            names = [name for row in record.rows for name in row.metrics]
-            expected = dict.fromkeys(names, len(record.rows))
-        case CrossedRecord():
-            names = [f"{row.prompts}.{metric}" for row in record.rows for metric in row.metrics]
-            expected = dict.fromkeys(names, len({row.circuit for row in record.rows}))
-        case _:
-            return
+    expected = {record.primary_metric: len(record.rows)}
     try:
         with safe_open(file, framework="pt") as tensors:
             shapes = [(name, tensors.get_slice(name).get_shape()) for name in tensors.keys()]  # noqa: SIM118
@@ -141,20 +131,26 @@ def _no_record(path: Path, why: str) -> DamagedError:
     return DamagedError(f"{path} is no record of this program: {why}")
 
 
-def write_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> Checksums:
-    """Store metrics per prompt: those that are only ever 0 or 1 as bytes, others in float32."""
+def write_values(
+    folder: Path, name: str, values: Mapping[str, Float[Tensor, "row prompt"]]
+) -> Checksums:
+    """Store metrics per prompt: where that loses nothing in bytes, else to three digits."""
     path = folder / f"{name}.{PROMPTS}"
-    compact = {key: _compact(tensor.float()) for key, tensor in tensors.items()}
+    compact = {metric: _compact(of_prompts) for metric, of_prompts in values.items()}
     write_atomically(path, lambda temporary: save_file(compact, temporary))
     return {PROMPTS: checksum(path)}
 
 
-def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
-    """Metrics per prompt as `write_tensors` stored them, in float32."""
+def read_values(folder: Path, name: str) -> dict[str, Float[Tensor, "row prompt"]]:
+    """Metrics per prompt as `write_values` stored them, in float32."""
     stored = load_file(folder / f"{name}.{PROMPTS}")
-    return {key: tensor.float() for key, tensor in stored.items()}
+    return {metric: values.float() for metric, values in stored.items()}
 
 
 def _compact(values: Float[Tensor, "row prompt"]) -> Shaped[Tensor, "row prompt"]:
+    """What is only ever 0 or 1 as bytes, else half precision where its range suffices."""
     values = values.contiguous()
-    return values.bool() if bool(((values == 0) | (values == 1)).all()) else values
+    if bool(((values == 0) | (values == 1)).all()):
+        return values.bool()
+    half = values.half()
+    return half if bool(half.isfinite().all()) else values.float()

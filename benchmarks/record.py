@@ -4,8 +4,8 @@ A file holds only the fields that were set (`docs/records.md` explains each) and
 version of the format, which benchmarks/files.py adds and checks.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -16,9 +16,11 @@ FINISHED: Literal["finished"] = "finished"
 UNSUPPORTED: Literal["unsupported"] = "unsupported"
 FAILED: Literal["failed"] = "failed"
 
+T = TypeVar("T")
 Count = Annotated[int, Field(ge=0, le=10**30)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Cost = Annotated[float, Field(ge=0)]
+Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 Setting = bool | int | float | str | None
 
 _OF_METHOD = ("method", "method_version", "settings", "sparsities")
@@ -43,12 +45,16 @@ class Truth(_Data):
 
 
 class RowRecord(_Data):
-    """One circuit: its size and its metrics, each a mean over the test prompts."""
+    """One circuit: its size and its metrics, each a mean over the test prompts.
+
+    `intervals` are the means' 95 % bootstrap intervals over these prompts.
+    """
 
     edges: Count
     sparsity: Share
     live_sparsity: Share
     metrics: Mapping[str, float]
+    intervals: Mapping[str, Interval] = {}
     validation: Mapping[str, float] = {}
     draw: Count | None = None
     truth: Truth | None = None
@@ -152,10 +158,7 @@ class Result(_Cell):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
-        problems = list(self._contradictions())
-        if problems:
-            raise ValueError("\n".join(problems))
-        return self
+        return _raise_for(self._contradictions(), self)
 
     def _contradictions(self) -> Iterator[str]:
         known, rows = _listed(self.metrics), self.rows
@@ -178,6 +181,20 @@ class Result(_Cell):
                 yield f"rows.{place}.validation is {given}; expected {_listed(judged)}"
 
 
+def _raise_for(problems: Iterable[str], record: T) -> T:
+    """The record, unless there are problems."""
+    if text := "\n".join(problems):
+        raise ValueError(text)
+    return record
+
+
+def _without_intervals(rows: Sequence[RowRecord]) -> Iterator[str]:
+    for place, row in enumerate(rows):
+        if row.intervals.keys() != row.metrics.keys():
+            given, expected = _listed(row.intervals), _listed(row.metrics)
+            yield f"rows.{place}.intervals are of {given}; expected {expected}"
+
+
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "none"
 
@@ -192,6 +209,10 @@ class Finished(Result):
     peak_bytes: Count
     peak_memory_source: str
     trained_in: str | None = None
+
+    def _contradictions(self) -> Iterator[str]:
+        yield from super()._contradictions()
+        yield from _without_intervals(self.rows)
 
 
 class Failure(_Data):
@@ -232,7 +253,10 @@ class MatchedRecord(_Data):
 
     name: str
     rows: list[RowRecord]
-    files: Checksums = {}
+
+    @model_validator(mode="after")
+    def _has_intervals(self) -> Self:
+        return _raise_for(_without_intervals(self.rows), self)
 
 
 class SearchGoal(_Data):
@@ -282,10 +306,10 @@ class CrossedRecord(_Data):
     name: str
     cells: Annotated[list[str], Field(min_length=2, max_length=2)]
     rows: list[CrossedRow]
-    files: Checksums = {}
 
     @model_validator(mode="after")
     def _has_every_circuit_on_both(self) -> Self:
+        _raise_for(_without_intervals(self.rows), self)
         circuits: dict[str, list[str]] = {}
         for row in self.rows:
             circuits.setdefault(row.prompts, []).append(row.circuit)

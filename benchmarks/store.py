@@ -2,10 +2,10 @@
 
     DIR/cells/NAME.json                    settings, cost, one row per circuit
     DIR/cells/NAME.safetensors             the circuit or the scores that were found
-    DIR/cells/NAME.prompts.safetensors     every metric, [row, prompt]
-    DIR/matched/NAME.json, .prompts...     a ranking's rows at the sizes of other methods' circuits
+    DIR/cells/NAME.prompts.safetensors     the primary metric, [row, prompt]
+    DIR/matched/NAME.json                  a ranking's rows at the sizes of other methods' circuits
     DIR/searches/NAME.json                 the trials of a search, each a cell, and the nearest
-    DIR/crossed/NAME.json, .prompts...     circuits of two tasks on the prompts of both
+    DIR/crossed/NAME.json                  circuits of two tasks on the prompts of both
     DIR/checkpoints/NAME.safetensors       an unfinished discovery
     DIR/claims/*.lock                      what a run is doing
 
@@ -14,12 +14,11 @@ ends in a hash of what defines the cell.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from jaxtyping import Float
 from pydantic import TypeAdapter
 from safetensors import safe_open
@@ -29,10 +28,10 @@ from benchmarks.files import (
     FOUND,
     checksum,
     read_checked,
-    read_tensors,
+    read_values,
     records_in,
     write_record,
-    write_tensors,
+    write_values,
 )
 from benchmarks.record import (
     FAILED,
@@ -136,19 +135,12 @@ class Store:
         path = self.crossed / f"{name}.json"
         return path.exists() and _is_done(read_checked(path, _CROSSED))
 
-    def write_crossed(
-        self, record: CrossedRecord, prompts: Mapping[str, Float[Tensor, "circuit prompt"]]
-    ) -> None:
-        files = write_tensors(self.crossed, record.name, prompts)
-        record = record.model_copy(update={"files": files})
+    def write_crossed(self, record: CrossedRecord) -> None:
         write_record(self.crossed / f"{record.name}.json", record)
 
-    def crossed_records(self) -> list[tuple[CrossedRecord, dict[str, Tensor]]]:
-        """Every cross-evaluation, with its metrics per prompt."""
-        return [
-            (record, read_tensors(self.crossed, record.name))
-            for record in _undamaged(self.crossed, _CROSSED)
-        ]
+    def crossed_records(self) -> list[CrossedRecord]:
+        """Every cross-evaluation, by name."""
+        return _undamaged(self.crossed, _CROSSED)
 
     def is_done(self, name: str) -> bool:
         """Whether a cell need not be run again: a failed or damaged one does."""
@@ -163,16 +155,20 @@ class Store:
         self,
         record: Result | Unfinished,
         discovery: Discovery | None = None,
-        prompts: Mapping[str, Float[Tensor, "row prompt"]] | None = None,
+        values: Float[Tensor, "row prompt"] | None = None,
     ) -> None:
-        """Store a cell: tensors first, the JSON that declares it finished last."""
+        """Store a cell: tensors first, the JSON that declares it finished last.
+
+        `values` are those of the primary metric.
+        """
         name, files = record.name, dict[str, str]()
         if discovery is not None:
             path = self.cells / f"{name}.{FOUND}"
             write_atomically(path, lambda temporary: _save(discovery, temporary))
             files[FOUND] = checksum(path)
-        if prompts is not None:
-            files |= write_tensors(self.cells, name, prompts)
+        if values is not None:
+            assert isinstance(record, Result)
+            files |= write_values(self.cells, name, {record.primary_metric: values})
         if files and isinstance(record, Result):
             record = record.model_copy(update={"files": {**record.files, **files}})
         write_record(self.cells / f"{name}.json", record)
@@ -181,32 +177,23 @@ class Store:
         """What a finished cell found."""
         return _load(self.cells / f"{name}.{FOUND}")
 
-    def prompts(self, name: str) -> dict[str, Tensor]:
-        """Every metric on every test prompt, `[row, prompt]`."""
-        return read_tensors(self.cells, name)
+    def prompts(self, name: str) -> Float[Tensor, "row prompt"]:
+        """The primary metric on every test prompt, to three digits."""
+        (values,) = read_values(self.cells, name).values()
+        return values
 
-    def matched_rows(self, name: str) -> tuple[list[RowRecord], dict[str, Tensor]]:
-        """The rows that the matching stage has added to a cell, and their metrics per prompt.
+    def matched_rows(self, name: str) -> list[RowRecord]:
+        """The rows that the matching stage has added to a cell.
 
-        Both are empty if the file is missing or damaged; the stage then derives the rows.
+        None if the file is missing or damaged; the stage then derives the rows.
         """
         path = self.matched / f"{name}.json"
         record = read_checked(path, _MATCHED) if path.exists() else None
-        if not isinstance(record, MatchedRecord):
-            return [], {}
-        return record.rows, read_tensors(self.matched, name)
+        return record.rows if isinstance(record, MatchedRecord) else []
 
-    def add_matched_rows(
-        self,
-        name: str,
-        rows: Sequence[RowRecord],
-        prompts: Mapping[str, Float[Tensor, "row prompt"]],
-    ) -> None:
-        """Append rows. A kill between the two files leaves damaged ones, to be derived again."""
-        old_rows, old = self.matched_rows(name)
-        joined = {key: torch.cat([old[key], new]) if old else new for key, new in prompts.items()}
-        files = write_tensors(self.matched, name, joined)
-        record = MatchedRecord(name=name, rows=[*old_rows, *rows], files=files)
+    def add_matched_rows(self, name: str, rows: Sequence[RowRecord]) -> None:
+        """Append rows to those that there are."""
+        record = MatchedRecord(name=name, rows=[*self.matched_rows(name), *rows])
         write_record(self.matched / f"{name}.json", record)
 
 

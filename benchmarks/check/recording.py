@@ -101,6 +101,8 @@ def _record(
                     f"{_threads(n_threads)} give another result than {fewest}, such as "
                     f"{differences[0]}; expected a cell that is steady"
                 )
+    for row in fields["rows"]:
+        del row["intervals"]  # no one reads those of reference cells
     rounded = {name: _rounded(fields[name]) for name in _ROUNDED if name in fields}
     return Reference.model_validate({**fields, **rounded}), discovery
 

@@ -13,13 +13,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple, TypeVar
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from benchmarks.grid.settings import settings_label, swept
-from benchmarks.record import Damaged, Finished, Truth, Unfinished
-from benchmarks.report.intervals import bootstrap_interval
+from benchmarks.record import Damaged, Finished, RowRecord, Truth, Unfinished
 from benchmarks.store import Store
 from methods import METHODS
 
@@ -120,11 +115,9 @@ def load_panels(folder: Path) -> tuple[list[Panel], list[Unfinished | Damaged]]:
     return panels, [*unfinished, *store.damaged()]
 
 
-def estimates_of(values: Float[Tensor, "row prompt"]) -> list[Estimate]:
-    """Mean and interval of each row."""
-    low, high = (end.tolist() for end in bootstrap_interval(values.numpy()))
-    means = values.double().mean(1).tolist()
-    return [Estimate(*ends) for ends in zip(means, low, high, strict=True)]
+def estimates_of(row: RowRecord) -> dict[str, Estimate]:
+    """Each metric's mean and interval."""
+    return {name: Estimate(mean, *row.intervals[name]) for name, mean in row.metrics.items()}
 
 
 def _panel_key(record: Finished) -> str:
@@ -214,7 +207,7 @@ def _order(record: Finished, methods: Mapping[str, int]) -> tuple[Any, ...]:
 
 def _rows(record: Finished, store: Store, setting: str, variant: str) -> list[Row]:
     """A record's own rows and its matched ones, with intervals over the prompts."""
-    matched, matched_prompts = store.matched_rows(record.name)
+    matched = store.matched_rows(record.name)
     for row in matched:
         if row.metrics.keys() != record.metrics.keys() or (
             row.validation.keys() != record.rows[0].validation.keys()
@@ -223,11 +216,6 @@ def _rows(record: Finished, store: Store, setting: str, variant: str) -> list[Ro
                 f"matched rows of {record.name} have other metrics than its record; remove "
                 f"{store.matched / record.name}.json to have them derived again"
             )
-    estimates: dict[str, list[Estimate]] = {}
-    for metric, values in store.prompts(record.name).items():
-        if matched:
-            values = torch.cat([values, matched_prompts[metric]])
-        estimates[metric] = estimates_of(values)
     return [
         Row(
             cell=record.name,
@@ -241,7 +229,7 @@ def _rows(record: Finished, store: Store, setting: str, variant: str) -> list[Ro
             edges=row.edges,
             sparsity=row.sparsity,
             live_sparsity=row.live_sparsity,
-            metrics={metric: values[position] for metric, values in estimates.items()},
+            metrics=estimates_of(row),
             validation=row.validation.get(record.primary_metric),
             truth=row.truth,
         )

@@ -3,8 +3,6 @@
 Beside them stand the full model and the edges that the two circuits share.
 """
 
-from torch import Tensor
-
 from benchmarks.grid.crossing import FULL, SHARED, Crossing
 from benchmarks.record import CrossedRecord, CrossedRow
 from benchmarks.run.execute import evaluate_circuits
@@ -34,13 +32,11 @@ def cross(crossing: Crossing, store: Store, loader: Loader) -> None:
         SHARED: Circuit(first.mask & second.mask, first.graph),
     }
     rows: list[CrossedRow] = []
-    prompts: dict[str, Tensor] = {}
     for cell in cells:
         model, task = loader.model(cell.bench), loader.task(cell.bench)
-        found, values = evaluate_circuits(model, task, list(circuits.values()))
+        found, _ = evaluate_circuits(model, task, list(circuits.values()))
         for circuit, row in zip(circuits, found, strict=True):
             fields = {"circuit": circuit, "prompts": cell.bench.label, **row.as_json()}
             rows.append(CrossedRow.model_validate(fields))
-        prompts |= {f"{cell.bench.label}.{metric}": tensor for metric, tensor in values.items()}
     names = [cell.name for cell in cells]
-    store.write_crossed(CrossedRecord(name=crossing.name, cells=names, rows=rows), prompts)
+    store.write_crossed(CrossedRecord(name=crossing.name, cells=names, rows=rows))

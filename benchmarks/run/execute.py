@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks.grid.cell import Cell
@@ -20,6 +21,7 @@ from benchmarks.record import (
     Truth,
 )
 from benchmarks.run import environment
+from benchmarks.run.intervals import bootstrap_intervals
 from benchmarks.store import Discovery, draws_of, first_of
 from benchmarks.warnings import warnings_about
 from edgewise import Circuit, EdgeScores, MaskedTransformer, Task, parallel
@@ -31,7 +33,7 @@ from edgewise.metrics import Metric
 from edgewise.prompts import PromptPairs
 from methods import METHODS
 
-Prompts = dict[str, Tensor]
+Values = Float[Tensor, "row prompt"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,8 @@ def execute(
     every_seconds: float,
     jobs: int = 1,
     trained: tuple[Finished, Discovery] | None = None,
-) -> tuple[Finished, Discovery, Prompts]:
-    """The finished cell's record, what was discovered, and every metric `[row, prompt]`.
+) -> tuple[Finished, Discovery, Values]:
+    """The finished cell's record, what was discovered, and the primary metric on the test prompts.
 
     `trained` is a cell that differs only in what its method does after training, and what it found.
     `jobs` is how many cells were run at a time.
@@ -74,7 +76,7 @@ def execute(
     if warnings := warnings_about(model, task):
         optional["warnings"] = warnings
     discovery = _stamped(discovery, cell, model)
-    rows, prompts = evaluate_discovery(cell, model, task, discovery)
+    rows, values = evaluate_discovery(cell, model, task, discovery)
     record = Finished(
         name=cell.name,
         status=FINISHED,
@@ -99,7 +101,7 @@ def execute(
         **vars(cost),
         **optional,
     )
-    return record, discovery, prompts
+    return record, discovery, values
 
 
 def discover(
@@ -146,8 +148,8 @@ def cost_of(record: Finished) -> Cost:
 
 def evaluate_discovery(
     cell: Cell, model: MaskedTransformer, task: Task, discovery: Discovery
-) -> tuple[list[RowRecord], Prompts]:
-    """The cell's rows, and every metric `[row, prompt]`, for what was found now or earlier."""
+) -> tuple[list[RowRecord], Values]:
+    """The cell's rows and its primary metric on prompts, for what was found now or earlier."""
     if isinstance(discovery, Circuit):
         return evaluate_circuits(model, task, [discovery])
     return evaluate_scores(model, task, draws_of(discovery), _sizes(cell, model, task))
@@ -155,14 +157,14 @@ def evaluate_discovery(
 
 def evaluate_scores(
     model: MaskedTransformer, task: Task, draws: Sequence[EdgeScores], sizes: Sequence[int]
-) -> tuple[list[RowRecord], Prompts]:
+) -> tuple[list[RowRecord], Values]:
     """One row per draw and number of edges.
 
     A single ranking also gets the primary metric's mean on the validation pairs, by which a report
     can choose among a method's variants without a look at the test prompts.
     """
     circuits = [scores.circuit(size) for scores in draws for size in sizes]
-    rows, prompts = evaluate_circuits(model, task, circuits)
+    rows, primary = evaluate_circuits(model, task, circuits)
     if len(draws) > 1:
         own = [{"draw": position // len(sizes)} for position in range(len(rows))]
     else:
@@ -170,15 +172,16 @@ def evaluate_scores(
         chosen = {metric: task.metrics[metric]}
         values = _evaluate(model, task, circuits, task.validation, chosen)[metric]
         own = [{"validation": {metric: mean}} for mean in values.double().mean(1).tolist()]
-    return [row.model_copy(update=new) for row, new in zip(rows, own, strict=True)], prompts
+    return [row.model_copy(update=new) for row, new in zip(rows, own, strict=True)], primary
 
 
 def evaluate_circuits(
     model: MaskedTransformer, task: Task, circuits: Sequence[Circuit]
-) -> tuple[list[RowRecord], Prompts]:
-    """One row per circuit, and every metric on every test prompt."""
-    prompts = _evaluate(model, task, circuits, task.test, task.metrics)
-    means = {name: values.double().mean(1).tolist() for name, values in prompts.items()}
+) -> tuple[list[RowRecord], Values]:
+    """One row per circuit, and the primary metric on every test prompt."""
+    values = _evaluate(model, task, circuits, task.test, task.metrics)
+    means = {name: by_prompt.double().mean(1).tolist() for name, by_prompt in values.items()}
+    ends = {name: bootstrap_intervals(by_prompt) for name, by_prompt in values.items()}
     truths = _truths(task)
     rows: list[RowRecord] = []
     for position, circuit in enumerate(circuits):
@@ -186,13 +189,14 @@ def evaluate_circuits(
             edges=circuit.n_edges,
             sparsity=circuit.sparsity,
             live_sparsity=circuit.live_sparsity(task.ablation),
-            metrics={name: values[position] for name, values in means.items()},
+            metrics={name: of_rows[position] for name, of_rows in means.items()},
+            intervals={name: of_rows[position] for name, of_rows in ends.items()},
         )
         if truths:
             truth = Truth(**compare_with_truth(circuit, truths))
             row = row.model_copy(update={"truth": truth})
         rows.append(row)
-    return rows, prompts
+    return rows, values[task.primary]
 
 
 def _truths(task: Task) -> Sequence[Tensor]:
@@ -205,7 +209,7 @@ def _evaluate(
     circuits: Sequence[Circuit],
     pairs: PromptPairs,
     metrics: Mapping[str, Metric],
-) -> Prompts:
+) -> dict[str, Values]:
     # A mean is taken over the prompts that the circuit was found on, as methods take it.
     values = evaluate(
         model, pairs, circuits, metrics=metrics, ablation=task.ablation, mean_over=task.train

@@ -25,9 +25,10 @@ def match(bench: Bench, store: Store, loader: Loader) -> None:
     for record in records:
         if record.kind != "scores":
             continue
-        matched, _ = store.matched_rows(record.name)
+        matched = store.matched_rows(record.name)
         sizes = sorted(found - {row.edges for row in (*record.rows, *matched)})
         if sizes:
             draws = draws_of(store.discovery(record.name))
             model, task = loader.model(bench), loader.task(bench)
-            store.add_matched_rows(record.name, *evaluate_scores(model, task, draws, sizes))
+            rows, _ = evaluate_scores(model, task, draws, sizes)
+            store.add_matched_rows(record.name, rows)

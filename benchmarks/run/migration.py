@@ -1,58 +1,78 @@
-"""Folders of the format's version 1 brought up to date; nothing is run again.
+"""Folders of an earlier version of the format brought up to date; nothing is run again.
 
 Version 1 knew a model by its weights alone and had no checksums. Each record's model is loaded and
 compared by its weights; what else identifies it is added to the definition, and the files get the
-name that follows from it. Old files are removed when all new ones are written, so a migration that
-was stopped can be started again.
+name that follows from it. Version 2 kept every metric of every prompt, from which the intervals in
+today's records are computed. A migration that was stopped can be started again.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from benchmarks.files import read_tensors, records_in
+from benchmarks.files import PROMPTS, read_values, records_in
 from benchmarks.grid.cell import Bench, ModelOptions, name_of
 from benchmarks.grid.crossing import crossing_digest
-from benchmarks.record import CrossedRecord, Finished, Reference, RowRecord, SearchRecord
+from benchmarks.record import (
+    FINISHED,
+    CrossedRecord,
+    Finished,
+    Reference,
+    RowRecord,
+    SearchRecord,
+    Unfinished,
+)
+from benchmarks.run.intervals import bootstrap_intervals
 from benchmarks.run.loading import Loader, identity_of
 from benchmarks.store import Discovery, Store
-from edgewise import Circuit
+from edgewise import Circuit, EdgeScores
 from edgewise.progress import track
 
 Fields = dict[str, Any]
+Values = Mapping[str, Tensor]
+"""Metrics per prompt, `[row, prompt]`."""
 
 
 def migrate(folder: Path) -> int:
     """Bring a folder's records up to date; gives the number of cells.
 
-    Cells without results are removed: a run tries them again. Raises ValueError, before anything is
-    changed, for a folder without results, and for a model that is not at hand or is not the one of
-    a record.
+    Cells of version 1 without results are removed: a run tries them again. Raises ValueError for a
+    folder without results and, before a record of version 1 is changed, for a model that is not at
+    hand or is not the one of a record.
     """
     store = Store(folder)
     if not store.cells.is_dir():
         raise ValueError(f"no results in {folder}; expected a folder that `edgewise run` wrote")
+    return _migrate_version_1(store) + _migrate_version_2(store)
+
+
+def _migrate_version_1(store: Store) -> int:
+    """Old files are removed when all new ones are written."""
     kinds = (store.cells, store.matched, store.searches, store.crossed)
-    old = {kind: _of_version_1(kind) for kind in kinds}
-    cells = {n: fields for n, fields in old[store.cells].items() if fields["status"] == "finished"}
+    old = {kind: _of_version(1, kind) for kind in kinds}
+    cells = {n: fields for n, fields in old[store.cells].items() if fields["status"] == FINISHED}
     identities = _identities(cells)
     names: dict[str, str] = {}
     for name, fields in cells.items():
         fields["definition"] |= identities[name]
         fields["name"] = names[name] = name_of(fields["definition"])
     for name, fields in track(cells.items(), "cells", total=len(cells)):
-        _write_cell(store, name, fields, names)
+        if "trained_in" in fields:
+            fields["trained_in"] = names.get(fields["trained_in"], fields["trained_in"])
+        _write_cell(store, name, fields, _with_origin(store.discovery(name), fields))
     for name, fields in old[store.matched].items():
-        rows = [RowRecord.model_validate(row) for row in fields["rows"]]
-        store.add_matched_rows(names[name], rows, read_tensors(store.matched, name))
+        _write_matched(store, names[name], fields, read_values(store.matched, name))
     for fields in old[store.searches].values():
         _write_search(store, fields, names, identities[fields["found"]])
     for name, fields in old[store.crossed].items():
-        _write_crossed(store, name, fields, names)
+        fields["cells"] = [names[cell] for cell in fields["cells"]]
+        fields["name"] = f"{name.rpartition('-')[0]}-{crossing_digest(*fields['cells'])}"
+        _write_crossed(store, fields, read_values(store.crossed, name))
     for kind, records in old.items():
         for name in records:
             for path in kind.glob(f"{name}.*"):
@@ -60,10 +80,27 @@ def migrate(folder: Path) -> int:
     return len(cells)
 
 
-def _of_version_1(folder: Path) -> dict[str, Fields]:
-    """The raw records of version 1, by name."""
+def _migrate_version_2(store: Store) -> int:
+    """Names stay as they are."""
+    cells = _of_version(2, store.cells)
+    for name, fields in track(cells.items(), "cells", total=len(cells)):
+        _write_cell(store, name, fields)
+    for name, fields in _of_version(2, store.matched).items():
+        _write_matched(store, name, fields, read_values(store.matched, name))
+    for fields in _of_version(2, store.searches).values():
+        store.write_search(SearchRecord.model_validate(fields))
+    for name, fields in _of_version(2, store.crossed).items():
+        _write_crossed(store, fields, read_values(store.crossed, name))
+    for folder in (store.matched, store.crossed):
+        for path in folder.glob(f"*.{PROMPTS}"):
+            path.unlink()
+    return len(cells)
+
+
+def _of_version(version: int, folder: Path) -> dict[str, Fields]:
+    """The raw records of a version, by name."""
     read = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in records_in(folder)}
-    old = {name: fields for name, fields in read.items() if fields.pop("schema") == 1}
+    old = {name: fields for name, fields in read.items() if fields.pop("schema") == version}
     return dict(sorted(old.items()))
 
 
@@ -89,19 +126,32 @@ def _identities(cells: Mapping[str, Fields]) -> dict[str, Fields]:
     return identities
 
 
-def _write_cell(store: Store, old: str, fields: Fields, names: Mapping[str, str]) -> None:
-    found: Discovery = store.discovery(old)
+def _with_origin(found: Discovery, fields: Fields) -> Discovery:
+    """The same with the cell's definition in the file's header."""
     origin = {"definition": fields["definition"]}
     if isinstance(found, Circuit):
-        found = replace(found, meta={**found.meta, **origin})
-    else:
-        found = [replace(scores, meta={**scores.meta, **origin}) for scores in found]
-    if "seconds" not in fields:
+        return replace(found, meta={**found.meta, **origin})
+    scores = [found] if isinstance(found, EdgeScores) else found
+    return [replace(one, meta={**one.meta, **origin}) for one in scores]
+
+
+def _write_cell(store: Store, old: str, fields: Fields, found: Discovery | None = None) -> None:
+    """The cell that was called `old`; without `found`, the file of what was found stays."""
+    if fields["status"] != FINISHED:
+        store.write(Unfinished.model_validate(fields))
+    elif "seconds" not in fields:
         store.write(Reference.model_validate(fields), found)
-        return
-    if "trained_in" in fields:
-        fields["trained_in"] = names.get(fields["trained_in"], fields["trained_in"])
-    store.write(Finished.model_validate(fields), found, store.prompts(old))
+    else:
+        values = read_values(store.cells, old)
+        _add_intervals(fields["rows"], values)
+        record = Finished.model_validate(fields)
+        store.write(record, found, values[record.primary_metric])
+
+
+def _write_matched(store: Store, name: str, fields: Fields, values: Values) -> None:
+    _add_intervals(fields["rows"], values)
+    (store.matched / f"{name}.json").unlink(missing_ok=True)
+    store.add_matched_rows(name, [RowRecord.model_validate(row) for row in fields["rows"]])
 
 
 def _write_search(store: Store, fields: Fields, names: Mapping[str, str], identity: Fields) -> None:
@@ -113,8 +163,25 @@ def _write_search(store: Store, fields: Fields, names: Mapping[str, str], identi
     store.write_search(SearchRecord.model_validate(fields))
 
 
-def _write_crossed(store: Store, old: str, fields: Fields, names: Mapping[str, str]) -> None:
-    prompts = read_tensors(store.crossed, old)
-    fields["cells"] = [names[name] for name in fields["cells"]]
-    fields["name"] = f"{old.rpartition('-')[0]}-{crossing_digest(*fields['cells'])}"
-    store.write_crossed(CrossedRecord.model_validate(fields), prompts)
+def _write_crossed(store: Store, fields: Fields, values: Values) -> None:
+    fields.pop("files", None)
+    for task in {row["prompts"] for row in fields["rows"]}:
+        of_task = {
+            name.removeprefix(f"{task}."): tensor
+            for name, tensor in values.items()
+            if name.startswith(f"{task}.")
+        }
+        _add_intervals([row for row in fields["rows"] if row["prompts"] == task], of_task)
+    store.write_crossed(CrossedRecord.model_validate(fields))
+
+
+def _add_intervals(rows: Sequence[Fields], values: Values) -> None:
+    """Raises ValueError where a metric's values are missing."""
+    if lacking := {metric for row in rows for metric in row["metrics"]} - values.keys():
+        raise ValueError(
+            f"no values of {', '.join(sorted(lacking))} for each prompt; an earlier migration was "
+            "stopped while it wrote this record: remove it, and a run makes it again"
+        )
+    ends = {metric: bootstrap_intervals(of_prompts) for metric, of_prompts in values.items()}
+    for place, row in enumerate(rows):
+        row["intervals"] = {metric: ends[metric][place] for metric in row["metrics"]}

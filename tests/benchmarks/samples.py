@@ -94,6 +94,14 @@ def record_fields(method: str, settings: dict[str, Any], task: str, seed: int) -
     }
 
 
+def estimated(metrics: dict[str, float]) -> dict[str, Any]:
+    """These means and made-up intervals of theirs, as a row has them."""
+    return {
+        "metrics": metrics,
+        "intervals": {name: [value - 0.05, value + 0.05] for name, value in metrics.items()},
+    }
+
+
 def _rows(
     sizes: Sequence[int], kl: Sequence[float], draws: int, validation: Sequence[float] | None
 ) -> list[dict[str, Any]]:
@@ -104,7 +112,7 @@ def _rows(
             "edges": edges,
             "sparsity": 1 - edges / GRAPH.n_edges,
             "live_sparsity": 1 - edges / GRAPH.n_edges,
-            "metrics": {"kl": kl[position], "accuracy": AGREES},
+            **estimated({"kl": kl[position], "accuracy": AGREES}),
         }
         if draws > 1:
             row["draw"] = draw
@@ -136,7 +144,7 @@ def write_cell(
     scores = EdgeScores(torch.zeros(GRAPH.legal.shape), GRAPH)
     found = Circuit(GRAPH.legal, GRAPH) if kind == "circuit" else scores
     values = torch.tensor(kl).repeat(draws)[:, None] + torch.linspace(-0.1, 0.1, N_PROMPTS)
-    store.write(record, found, {"kl": values, "accuracy": torch.full_like(values, AGREES)})
+    store.write(record, found, values)
     return record
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,14 +31,14 @@ from benchmarks.store import Store
 from edgewise import Circuit
 from tests.benchmarks.contract import accepted
 from tests.benchmarks.mutations import changed, damaged
-from tests.benchmarks.samples import GRAPH, N_PROMPTS, record_fields, write_cell
+from tests.benchmarks.samples import GRAPH, estimated, record_fields, write_cell
 from tests.shapes import unchecked_shapes
 
 ROW = {
     "edges": 15,
     "sparsity": 0.5,
     "live_sparsity": 0.5,
-    "metrics": {"kl": 0.1, "accuracy": 0.5},
+    **estimated({"kl": 0.1, "accuracy": 0.5}),
 }
 SIZES, KL = (GRAPH.n_edges, 20, 10), (0.0, 1.0, 2.0)
 FOLDERS = ("cells", "matched", "searches", "crossed", "checkpoints", "claims", "tables")
@@ -76,10 +75,9 @@ def sample_results(folder: Path) -> None:
     first = write_cell(
         store, "acdc", {"threshold": 0.1}, [15], [0.9], definition=definition, **bfloat16
     )
-    prompts = {name: torch.full((1, N_PROMPTS), 0.5) for name in ("kl", "accuracy")}
-    metrics = {"metrics": {"kl": 0.5, "accuracy": 0.5}, "validation": {"kl": 0.4}}
+    metrics = {**estimated({"kl": 0.5, "accuracy": 0.5}), "validation": {"kl": 0.4}}
     matched = RowRecord.model_validate({**ROW, **metrics})
-    store.add_matched_rows("ioi-eap-top-signed-0", [matched], prompts)
+    store.add_matched_rows("ioi-eap-top-signed-0", [matched])
     _write_search_and_crossing(store)
     error = Failure(message="it broke", traceback="...")
     environment = first.environment
@@ -116,14 +114,13 @@ def _write_search_and_crossing(store: Store) -> None:
     store.write_search(SearchRecord.model_validate(search))
     crossed_rows = [
         CrossedRow.model_validate(
-            {**ROW, "metrics": {"kl": 0.5}, "circuit": circuit, "prompts": prompts_of}
+            {**ROW, **estimated({"kl": 0.5}), "circuit": circuit, "prompts": prompts_of}
         )
         for prompts_of in ("ioi", "greater-than")
         for circuit in ("full model", "ioi", "greater-than", "intersection")
     ]
-    values = {f"{task}.kl": torch.full((4, N_PROMPTS), 0.5) for task in ("ioi", "greater-than")}
     cells = ["ioi-acdc-0.1-0", "greater-than-acdc-0.1-0"]
-    store.write_crossed(CrossedRecord(name="crossed", cells=cells, rows=crossed_rows), values)
+    store.write_crossed(CrossedRecord(name="crossed", cells=cells, rows=crossed_rows))
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
@@ -138,10 +135,8 @@ def read_cell(store: Store, name: str) -> tuple[Any, ...]:
     """All that can be read of a finished cell."""
     found = store.discovery(name)
     drawn = [found.mask] if isinstance(found, Circuit) else [scores.values for scores in found]
-    prompts = store.prompts(name)
-    rows, matched = store.matched_rows(name)
-    tensors = [*drawn, *prompts.values(), *matched.values()]
-    return store.record(name), rows, list(prompts), [tensor.tolist() for tensor in tensors]
+    tensors = [*drawn, store.prompts(name)]
+    return store.record(name), store.matched_rows(name), [tensor.tolist() for tensor in tensors]
 
 
 class Place:

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from benchmarks import store as store_module
-from benchmarks.files import SCHEMA
+from benchmarks.files import SCHEMA, write_values
 from benchmarks.record import FAILED, Damaged, Failure, Finished, RowRecord, Unfinished
 from benchmarks.store import Store
 from edgewise import Circuit, EdgeScores, Graph
 from edgewise import files as files_module
 from edgewise.files import write_atomically
-from tests.benchmarks.samples import record_fields
+from tests.benchmarks.samples import estimated, record_fields
 
 GRAPH = Graph(n_layers=1, n_heads=2)
 
@@ -48,7 +48,7 @@ def failed(name: str) -> Unfinished:
 
 
 def row(edges: int) -> RowRecord:
-    return RowRecord(edges=edges, sparsity=0.5, live_sparsity=0.5, metrics={"kl": 0.1})
+    return RowRecord(edges=edges, sparsity=0.5, live_sparsity=0.5, **estimated({"kl": 0.1}))
 
 
 def drawn(fields: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def test_the_json_is_written_after_the_tensors(
         rename(source, target)
 
     monkeypatch.setattr(files_module.os, "replace", watch)
-    store.write(record("one"), scores(0), {"kl": torch.zeros(1, 2)})
+    store.write(record("one"), scores(0), torch.zeros(1, 2))
     assert written == ["one.safetensors", "one.prompts.safetensors", "one.json"]
 
 
@@ -162,26 +162,36 @@ def test_a_circuit_comes_back_as_it_was(store: Store) -> None:
 
 
 def test_matched_rows_are_added_to_those_there_are(store: Store) -> None:
-    assert store.matched_rows("one") == ([], {})
-    store.add_matched_rows("one", [row(3)], {"kl": torch.tensor([[1.0, 2.0]])})
-    store.add_matched_rows("one", [row(5)], {"kl": torch.tensor([[3.0, 4.0]])})
-    rows, prompts = store.matched_rows("one")
-    assert [row.edges for row in rows] == [3, 5]
-    assert prompts["kl"].tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert store.matched_rows("one") == []
+    store.add_matched_rows("one", [row(3)])
+    store.add_matched_rows("one", [row(5)])
+    assert store.matched_rows("one") == [row(3), row(5)]
 
 
-def test_matched_rows_whose_tensors_are_others_are_derived_again(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+def test_damaged_matched_rows_are_derived_again(store: Store) -> None:
+    store.add_matched_rows("one", [row(3)])
+    (store.matched / "one.json").write_text("{")
+    assert store.matched_rows("one") == []
+    store.add_matched_rows("one", [row(7)])
+    assert store.matched_rows("one") == [row(7)]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([0.0, 1.0, 1.0], torch.bool),
+        ([0.1234567, 20.5, -3.0], torch.float16),
+        ([1e-9, 2.0, 1e6], torch.float32),
+    ],
+)
+def test_values_of_prompts_take_as_few_bytes_as_their_range_allows(
+    store: Store, values: list[float], dtype: torch.dtype
 ) -> None:
-    store.add_matched_rows("one", [row(3)], {"kl": torch.tensor([[1.0]])})
-    monkeypatch.setattr(store_module, "write_record", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        store.add_matched_rows("one", [row(5)], {"kl": torch.tensor([[2.0]])})
-    monkeypatch.undo()
-    store.add_matched_rows("one", [row(7)], {"kl": torch.tensor([[3.0]])})
-    rows, prompts = store.matched_rows("one")
-    assert [row.edges for row in rows] == [7]
-    assert prompts["kl"].tolist() == [[3.0]]
+    stored = torch.tensor([values])
+    store.write(record("one"), values=stored)
+    found = load_file(store.cells / "one.prompts.safetensors")
+    assert list(found) == ["kl"] and found["kl"].dtype == dtype
+    torch.testing.assert_close(store.prompts("one"), stored, rtol=1e-3, atol=1e-7)
 
 
 def test_results_of_a_newer_version_are_an_error_that_says_so(store: Store) -> None:
@@ -199,17 +209,18 @@ def test_a_record_that_cannot_be_read_is_named(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompts", "found"),
+    ("values", "found"),
     [
         ({"kl": torch.zeros(2, 3)}, "{'kl': 2}"),
         ({"kl": torch.zeros(1, 0)}, "{'kl': 0}"),
         ({"other": torch.zeros(1, 3)}, "{'other': 1}"),
     ],
 )
-def test_prompts_of_other_rows_or_metrics_make_their_cell_damaged(
-    store: Store, prompts: dict[str, torch.Tensor], found: str
+def test_values_of_other_rows_or_metrics_make_their_cell_damaged(
+    store: Store, values: dict[str, torch.Tensor], found: str
 ) -> None:
-    store.write(record("one"), scores(0), prompts)
+    files = write_values(store.cells, "one", values)
+    store.write(record("one").model_copy(update={"files": files}))
     (damaged,) = store.damaged()
     assert f"has rows of {found}; expected {{'kl': 1}}, as in the record" in damaged.problem
 
@@ -276,8 +287,8 @@ def test_a_record_with_a_mistake_is_named_with_what_was_expected(
 def test_a_file_that_is_not_what_was_written_makes_its_cell_damaged(
     store: Store, damage: Callable[[Path], object], said: str, ending: str
 ) -> None:
-    store.write(record("one"), scores(0), {"kl": torch.zeros(1, 2)})
-    store.write(record("two"), scores(1), {"kl": torch.zeros(1, 2)})
+    store.write(record("one"), scores(0), torch.zeros(1, 2))
+    store.write(record("two"), scores(1), torch.zeros(1, 2))
     assert store.is_finished("one") and not store.damaged()
     path = store.cells / f"one.{ending}"
     damage(path)
@@ -306,7 +317,7 @@ def test_a_name_that_leads_elsewhere_reads_and_removes_nothing(store: Store) -> 
 
 def test_files_are_readable_as_the_umask_says(store: Store) -> None:
     before = os.umask(0o027)
-    store.write(record("one"), scores(0), {"kl": torch.zeros(1, 2)})
+    store.write(record("one"), scores(0), torch.zeros(1, 2))
     os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in store.cells.glob("one.*")} == {0o640}
 

@@ -18,7 +18,7 @@ from edgewise.metrics import KL, Metric
 from edgewise.prompts import PromptPairs
 from tasks import TASKS
 from tests.benchmarks.run.small_runs import run_small
-from tests.benchmarks.samples import record_fields
+from tests.benchmarks.samples import estimated, record_fields
 from tests.methods import toys
 
 
@@ -27,7 +27,7 @@ def circuit(method: str, settings: dict[str, Any], sparsity: float, live: float)
         "edges": 5,
         "sparsity": sparsity,
         "live_sparsity": live,
-        "metrics": {"kl": 1.0, "accuracy": 0.5},
+        **estimated({"kl": 1.0, "accuracy": 0.5}),
     }
     fields = {**record_fields(method, settings, "ioi", 0), "kind": "circuit", "rows": [row]}
     return Finished.model_validate(fields)

@@ -20,15 +20,14 @@ def crossed(results: Results) -> list[Line]:
     """One line per circuit; every metric on the prompts of each task."""
     by_cell = {row.cell: (panel, row) for panel in results.panels for row in panel.rows}
     lines: list[Line] = []
-    for record, prompts in results.store.crossed_records():
+    for record in results.store.crossed_records():
         if not by_cell.keys() >= set(record.cells):
             continue
         panel, found = by_cell[record.cells[0]]
-        values = {name: estimates_of(tensor) for name, tensor in prompts.items()}
         circuits = grouped(record.rows, lambda row: row.circuit)
         sizes = {name: rows[0].edges for name, rows in circuits.items()}
         _, first, second, shared = sizes.values()
-        for place, (name, rows) in enumerate(circuits.items()):
+        for name, rows in circuits.items():
             line: Line = {
                 "model": panel.model,
                 "method": method_style(found.method).label,
@@ -41,8 +40,8 @@ def crossed(results: Results) -> list[Line]:
                 "overlap": shared / max(1, first + second - shared) if name == SHARED else None,
             }
             for row in rows:
-                for metric in row.metrics:
-                    line[f"{metric}, {row.prompts}"] = values[f"{row.prompts}.{metric}"][place]
+                for metric, estimate in estimates_of(row).items():
+                    line[f"{metric}, {row.prompts}"] = estimate
             lines.append(line)
     return lines
 

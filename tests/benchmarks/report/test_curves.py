@@ -37,11 +37,11 @@ def test_a_metrics_panels_start_a_line_or_fill_one(
     record = add_cell("eap", {}, SIZES, [0.0, 0.1, 0.2, 0.3], task="tracr-reverse")
 
     def without_accuracy(fields: dict[str, Any]) -> None:
-        for metrics in (fields["metrics"], *(row["metrics"] for row in fields["rows"])):
+        rows = (row[kind] for row in fields["rows"] for kind in ("metrics", "intervals"))
+        for metrics in (fields["metrics"], *rows):
             del metrics["accuracy"]
 
-    record, store = edited(record, without_accuracy), Store(tmp_path / "results")
-    store.write(record, prompts={"kl": store.prompts(record.name)["kl"]})
+    Store(tmp_path / "results").write(edited(record, without_accuracy))
     panels, _ = load_panels(tmp_path / "results")
     figure = metrics_figure(panels, ["kl", "other", "accuracy"])
     assert figure is not None

@@ -37,6 +37,7 @@ def add_both(
         fields["definition"] |= {"dtype": "bfloat16", "weights": "another hash"}
         for row in fields["rows"]:
             row["metrics"]["kl"] = 0.5
+            row["intervals"]["kl"] = [0.4, 0.6]
 
     store.write(edited(record, other), found["bfloat16"], store.prompts(record.name))
 

@@ -16,13 +16,13 @@ from benchmarks.drawing.style import GREY, method_style
 from benchmarks.record import FAILED, Failure, Finished, RowRecord, Unfinished
 from benchmarks.report.captions import captions
 from benchmarks.report.figures.curves import LINES, POINTS, faithfulness_figure
-from benchmarks.report.intervals import bootstrap_interval
 from benchmarks.report.panels import load_panels
 from benchmarks.report.report import report
 from benchmarks.report.table import latex
+from benchmarks.run.intervals import bootstrap_intervals
 from benchmarks.store import Store
 from methods import METHODS
-from tests.benchmarks.samples import GRAPH, N_PROMPTS, edited
+from tests.benchmarks.samples import GRAPH, N_PROMPTS, edited, estimated
 
 SIZES = (GRAPH.n_edges, 20, 10, 5)
 TABLES, FIGURES = ("faithfulness", "runtime"), ("faithfulness", "agreement")
@@ -211,12 +211,9 @@ def test_a_metric_besides_the_primary_has_a_figure(
     def with_difference(fields: dict[str, Any]) -> None:
         fields["metrics"].update(logit_difference=difference)
         for row in fields["rows"]:
-            row["metrics"].update(logit_difference=row["metrics"]["kl"] + 1)
+            row |= estimated({**row["metrics"], "logit_difference": row["metrics"]["kl"] + 1})
 
-    record = edited(record, with_difference)
-    store = Store(tmp_path / "results")
-    prompts = store.prompts(record.name)
-    store.write(record, prompts={**prompts, "logit_difference": prompts["kl"] + 1})
+    Store(tmp_path / "results").write(edited(record, with_difference))
     report(tmp_path / "results")
     assert (tmp_path / "results" / "figures" / "task_metric.svg").stat().st_size > 0
 
@@ -317,19 +314,17 @@ def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
 
 def test_intervals_agree_with_scipys() -> None:
     values = np.random.default_rng(1).gamma(2.0, size=(3, 200))
-    low, high = bootstrap_interval(values)
+    intervals = bootstrap_intervals(torch.from_numpy(values).float())
     generator = np.random.default_rng(2)
     for row in range(3):
         expected = stats.bootstrap(
             (values[row],), np.mean, method="percentile", rng=generator
         ).confidence_interval
-        assert low[row] == pytest.approx(expected.low, abs=0.03)
-        assert high[row] == pytest.approx(expected.high, abs=0.03)
+        assert intervals[row] == pytest.approx([expected.low, expected.high], abs=0.03)
 
 
 def test_the_interval_of_one_prompt_is_its_value() -> None:
-    low, high = bootstrap_interval(np.array([[3.0]]))
-    assert low == high == [3.0]
+    assert bootstrap_intervals(torch.tensor([[3.0], [0.1]])) == [[3, 3], [0.1, 0.1]]
 
 
 def test_every_method_has_a_colour_and_marker_of_its_own() -> None:
@@ -372,8 +367,7 @@ def test_matched_rows_of_other_metrics_are_an_error_that_names_their_file(
     tmp_path: Path, add_cell: Callable[..., Finished]
 ) -> None:
     name = add_cell("eap", {}, SIZES, [0.0, 0.1, 0.2, 0.3]).name
-    row = RowRecord(edges=7, sparsity=0.5, live_sparsity=0.5, metrics={"other": 0.1})
-    store = Store(tmp_path / "results")
-    store.add_matched_rows(name, [row], {"other": torch.zeros(1, N_PROMPTS)})
+    row = RowRecord(edges=7, sparsity=0.5, live_sparsity=0.5, **estimated({"other": 0.1}))
+    Store(tmp_path / "results").add_matched_rows(name, [row])
     with pytest.raises(ValueError, match=f"matched rows of {name} have other metrics than"):
         load_panels(tmp_path / "results")

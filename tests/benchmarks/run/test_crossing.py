@@ -11,6 +11,7 @@ from benchmarks.grid.suite import SuiteError, load_suite, parse_suite
 from benchmarks.record import FINISHED
 from benchmarks.report.report import report
 from benchmarks.run.environment import default_device
+from benchmarks.run.intervals import bootstrap_intervals
 from benchmarks.run.loading import Loader
 from benchmarks.run.runner import Options, run
 from benchmarks.store import Store
@@ -71,7 +72,7 @@ def test_every_circuit_is_evaluated_on_the_prompts_of_both_tasks(folder: Path) -
     store, loader = Store(folder), Loader(default_device())
     crossed = store.crossed_records()
     assert len(crossed) == 2, "rankings are no circuits"
-    record, prompts = crossed[0]
+    record = crossed[0]
     masks = []
     for name in record.cells:
         found = store.discovery(name)
@@ -82,8 +83,12 @@ def test_every_circuit_is_evaluated_on_the_prompts_of_both_tasks(folder: Path) -
     for cell in parse_suite(SUITE, "mine.toml").cells[:4:2]:
         model, task = loader.model(cell.bench), loader.task(cell.bench)
         values = evaluate(model, task.test, circuits, metrics=task.metrics, ablation=task.ablation)
+        rows = [row for row in record.rows if row.prompts == cell.bench.task]
         for metric, expected in values.items():
-            torch.testing.assert_close(prompts[f"{cell.bench.task}.{metric}"], expected)
+            means = [row.metrics[metric] for row in rows]
+            assert means == pytest.approx(expected.double().mean(1).tolist())
+            ends = torch.tensor([row.intervals[metric] for row in rows])
+            torch.testing.assert_close(ends, torch.tensor(bootstrap_intervals(expected)))
         assert values["kl"][0].abs().max() < 1e-5
 
 

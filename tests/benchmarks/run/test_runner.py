@@ -15,6 +15,7 @@ from benchmarks.check.folders import differences, steady
 from benchmarks.grid.cell import Cell
 from benchmarks.grid.suite import load_suite, single_cell
 from benchmarks.record import FAILED, FINISHED, UNSUPPORTED, Truth, Unfinished
+from benchmarks.run.intervals import bootstrap_intervals
 from benchmarks.run.runner import SKIPPED
 from benchmarks.store import Store
 from edgewise import Circuit, EdgeScores, MaskedTransformer, Method
@@ -100,10 +101,11 @@ def test_rows_say_what_the_stored_circuits_give(undisturbed: tuple[Path, Path]) 
         row = record.rows[0 if isinstance(found, Circuit) else position]
         circuit = found if isinstance(found, Circuit) else found[0].circuit(row.edges)
         values = evaluate(model, task.test, [circuit], metrics=task.metrics, ablation=task.ablation)
-        stored = store.prompts(record.name)
+        stored = store.prompts(record.name)[record.rows.index(row)]
+        torch.testing.assert_close(stored, values[task.primary][0], rtol=1e-3, atol=1e-7)
         for metric, expected in values.items():
-            index = record.rows.index(row)
-            torch.testing.assert_close(stored[metric][index], expected[0])
+            (ends,) = bootstrap_intervals(expected)
+            assert row.intervals[metric] == pytest.approx(ends, abs=1e-6)
             assert row.metrics[metric] == pytest.approx(float(expected.mean()), abs=1e-6)
         assert row.truth == Truth(**compare_with_truth(circuit, task.true_circuits["zero"]))
         assert circuit.meta["definition"] == record.definition.as_json()
@@ -117,10 +119,9 @@ def test_every_ranking_is_matched_with_every_circuit(undisturbed: tuple[Path, Pa
     for record in records:
         if record.kind == "scores":
             draws = record.definition.settings.get("draws", 1)
-            rows, prompts = store.matched_rows(record.name)
+            rows = store.matched_rows(record.name)
             sizes = [row.edges for row in (*record.rows, *rows)]
             assert all(sizes.count(size) == draws for size in found)
-            assert all(values.shape == (len(rows), 256) for values in prompts.values())
 
 
 def test_a_finished_run_is_not_run_again(
@@ -145,7 +146,7 @@ def test_later_circuits_are_matched_without_running_the_rankings_again(
     for edges in (32, 7, 9):
         run_small([cell("fixed", edges=edges)], tmp_path)
     assert ranking in Store(tmp_path).records()
-    rows, prompts = Store(tmp_path).matched_rows(ranking.name)
+    rows = Store(tmp_path).matched_rows(ranking.name)
     assert [row.edges for row in rows] == [7, 9]
     scores = Store(tmp_path).discovery(ranking.name)
     assert isinstance(scores, list)
@@ -153,7 +154,9 @@ def test_later_circuits_are_matched_without_running_the_rankings_again(
     task = _PROGRAM.build(model, seed=0)
     circuits = [scores[0].circuit(edges) for edges in (7, 9)]
     expected = evaluate(model, task.test, circuits, metrics=task.metrics, ablation="zero")
-    torch.testing.assert_close(prompts, expected)
+    for metric, values in expected.items():
+        means = [row.metrics[metric] for row in rows]
+        assert means == pytest.approx(values.double().mean(1).tolist())
 
 
 @pytest.mark.slow
