@@ -1,5 +1,7 @@
 """Warnings about results that may mislead."""
 
+from weakref import WeakKeyDictionary
+
 from benchmarks.record import Finished
 from edgewise import MaskedTransformer, Task
 from edgewise.circuit import Circuit
@@ -10,6 +12,8 @@ SOLVED = 0.75
 """With a smaller share of right test prompts, the full model does not do the task."""
 FAR = 0.02
 """A circuit's sparsity is missed if it is farther than this from the one that was aimed at."""
+_ASKED: WeakKeyDictionary[Task, WeakKeyDictionary[MaskedTransformer, list[str]]]
+_ASKED = WeakKeyDictionary()
 
 
 def warnings_of(record: Finished) -> list[str]:
@@ -19,7 +23,10 @@ def warnings_of(record: Finished) -> list[str]:
 
 def warnings_about(model: MaskedTransformer, task: Task) -> list[str]:
     """What is to be said of a task on a model, whatever the circuit."""
-    return [*_not_solved(model, task), *_long_prompts(model, task)]
+    asked = _ASKED.setdefault(task, WeakKeyDictionary())
+    if model not in asked:  # it takes a pass over the test prompts
+        asked[model] = _not_solved(model, task)
+    return [*asked[model], *_long_prompts(model, task)]
 
 
 def _not_solved(model: MaskedTransformer, task: Task) -> list[str]:
