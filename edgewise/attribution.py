@@ -27,10 +27,13 @@ from edgewise.writers import WriterBuffer
 Selection = Literal[
     "top-absolute",
     "top-signed",
+    "top-magnitude",
     "greedy-absolute",
     "greedy-signed",
+    "greedy-magnitude",
     "connected-absolute",
     "connected-signed",
+    "connected-magnitude",
 ]
 _CUTS: dict[str, Cut] = {cut: cut for cut in get_args(Cut)}
 Writers = Float[Tensor, "batch writer position d_model"]
@@ -114,7 +117,9 @@ class Attribution(Method):
     """How circuits are cut from the scores. `top` keeps the edges with the highest scores; `greedy`
     grows the circuit from `out`, adding the best edge whose reader already belongs to it;
     `connected` keeps the highest scores and drops dead ends, so that all edges are live.
-    `absolute` ranks by the absolute value of a score, `signed` by the score itself."""
+    `absolute` ranks by the absolute value of a score, `signed` by the score itself. A score is a
+    mean over prompts, in which effects of opposite signs cancel; `magnitude` ranks by the mean over
+    prompts of the absolute value."""
     family: ClassVar[Family] = "attribution"
     ablations: ClassVar[tuple[Ablation, ...]] = ABLATIONS
     """What the method can score. Another ablation is refused."""
@@ -139,16 +144,19 @@ class Attribution(Method):
 
         Raises ValueError for scores that are not finite.
         """
-        total = torch.zeros(model.graph.legal.shape, dtype=torch.float64, device=model.device)
+        shape = model.graph.legal.shape
+        total = torch.zeros(2, *shape, dtype=torch.float64, device=model.device)
         for batch in self._batches(model, task):
-            total += self.scores(batch).sum(0, dtype=torch.float64)
-        signed = (parallel.total(total) / len(task.train)).float().cpu()
+            scores = self.scores(batch)
+            total[0] += scores.sum(0, dtype=torch.float64)
+            total[1] += scores.abs().sum(0, dtype=torch.float64)
+        signed, magnitude = (parallel.total(total) / len(task.train)).float().cpu()
         wrong = int((~signed.isfinite()).sum())
         if wrong:
             raise ValueError(f"{wrong:,} scores of {self.label} are not finite numbers")
         cut, _, sign = self.selection.partition("-")
         return EdgeScores(
-            signed.abs() if sign == "absolute" else signed,
+            {"absolute": signed.abs(), "signed": signed, "magnitude": magnitude}[sign],
             model.graph,
             extra={"signed": signed},
             selection=_CUTS[cut],

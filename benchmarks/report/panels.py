@@ -22,6 +22,10 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
+MOST_RANKINGS = 6
+"""The most rankings in one panel of a figure, before only the best of each family is shown."""
+
+
 class Estimate(NamedTuple):
     """A mean over prompts and its 95 % bootstrap interval."""
 
@@ -77,15 +81,39 @@ class Panel:
         """How many prompts there were for discovery."""
         return self.records[0].n_prompts.train
 
-    def best(self, rows: Iterable[Row]) -> str:
-        """The variant with the best mean on the validation prompts."""
+    def best(self, rows: Iterable[Row], kind: Callable[[Row], str] | None = None) -> str:
+        """The variant, or other kind, with the best mean on the validation prompts."""
         better = self.records[0].metrics[self.metric].better
         sign = 1 if better == "lower" else -1
         means = {
-            variant: sign * fmean(row.validation for row in group if row.validation is not None)
-            for variant, group in grouped(rows, lambda row: row.variant).items()
+            one: sign * fmean(row.validation for row in group if row.validation is not None)
+            for one, group in grouped(rows, kind or (lambda row: row.variant)).items()
         }
-        return min(means, key=lambda variant: means[variant])
+        return min(means, key=lambda one: means[one])
+
+    def rankings(self) -> dict[str, list[Row]]:
+        """By method, the rows on the grid of the variant best on the validation prompts."""
+        single = [row for row in self.rows if not (row.is_found or row.is_matched)]
+        single = [row for row in single if row.edges > 0 and row.draw is None]
+        found: dict[str, list[Row]] = {}
+        for method, rows in grouped(single, lambda row: row.method).items():
+            best = self.best(rows)
+            found[method] = [row for row in rows if row.variant == best]
+        return found
+
+    def best_rankings(self) -> dict[str, list[Row]]:
+        """All rankings or, where there are many, the best of each family of methods."""
+        every = self.rankings()
+        if len(every) <= MOST_RANKINGS:
+            return every
+        rows = [row for of_method in every.values() for row in of_method]
+        families = grouped(rows, lambda row: _family(row.method))
+        best = {self.best(of_family, lambda row: row.method) for of_family in families.values()}
+        return {method: rows for method, rows in every.items() if method in best}
+
+
+def _family(method: str) -> str:
+    return METHODS[method].family if method in METHODS else method
 
 
 def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:

@@ -193,10 +193,18 @@ def test_positions_have_no_score_under_interchange() -> None:
 @pytest.mark.parametrize("selection", get_args(Selection))
 def test_a_selection_is_a_ranking_of_the_same_scores(selection: Selection) -> None:
     model, task = toys.gpt2(), random_task()
-    signed = scores(model, task)
+    of_prompts = torch.stack(
+        [
+            scores(model, dataclasses.replace(task, train=task.train[torch.tensor([prompt])]))
+            for prompt in range(len(task.train))
+        ]
+    )
+    signed, magnitude = of_prompts.mean(0), of_prompts.abs().mean(0)
+    assert (magnitude > 1.1 * signed.abs()).any()
     found = EAP(selection).discover(model, task, generator=torch.Generator())
     torch.testing.assert_close(found.extra["signed"].double(), signed)
-    expected = signed.abs() if selection.endswith("absolute") else signed
+    kinds = {"absolute": signed.abs(), "signed": signed, "magnitude": magnitude}
+    expected = kinds[selection.partition("-")[2]]
     torch.testing.assert_close(found.values.double(), expected)
     assert found.selection == selection.partition("-")[0]
     circuit = found.circuit(10)
@@ -211,5 +219,7 @@ def test_a_selection_is_a_ranking_of_the_same_scores(selection: Selection) -> No
 
 @pytest.mark.parametrize("selection", ["top", "absolute"])
 def test_a_selection_that_does_not_exist_is_refused(selection: Any, unchecked: None) -> None:
-    with pytest.raises(ValueError, match=re.escape("expected 'top-absolute', 'top-signed'")):
+    with pytest.raises(
+        ValueError, match=re.escape("expected 'top-absolute', 'top-signed', 'top-magnitude'")
+    ):
         EAP(selection)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from benchmarks.report.figures import consistency, curves, recovered
+from benchmarks.report.figures import consistency, curves, methods, recovered
 from benchmarks.report.results import Results
 
 
@@ -22,6 +22,7 @@ class Plot:
 
 PLOTS: tuple[Plot, ...] = (
     Plot("faithfulness", curves.faithfulness),
+    Plot("methods", methods.methods),
     Plot("task_metric", curves.task_metrics),
     Plot("agreement", curves.agreement),
     Plot("consistency", consistency.consistency),

@@ -20,7 +20,7 @@ from benchmarks.report.figures.panel_grid import (
     grid_of,
     starts,
 )
-from benchmarks.report.panels import Panel, Row, grouped
+from benchmarks.report.panels import MOST_RANKINGS, Estimate, Panel, Row, grouped
 from benchmarks.report.results import Results
 
 FILLS: tuple[FillStyleType, ...] = ("full", "none", "left", "top", "right", "bottom")
@@ -30,6 +30,10 @@ POINTS = "Points: circuits, with 95 % bootstrap intervals over the test prompts.
 LINES = (
     "Lines: rankings; bands: the range over seeds (of random circuits, draws) or, of one seed, the "
     "95 % bootstrap interval over the test prompts."
+)
+BEST = (
+    f"Of more than {MOST_RANKINGS} methods that rank edges, the best of each family on the "
+    "validation prompts; the figures `methods` show all."
 )
 SMALL_LABELS = 7.5
 NOTE_POINTS = 10
@@ -112,11 +116,11 @@ def _figure(groups: Sequence[Sequence[tuple[Panel, str]]]) -> Figure:
     return figure
 
 
-def _note(panels: Iterable[Panel]) -> str:
+def _note(panels: Sequence[Panel]) -> str:
     kinds = {row.is_found for panel in panels for row in panel.rows}
-    return " ".join(
-        text for text, is_found in ((POINTS, True), (LINES, False)) if is_found in kinds
-    )
+    has_more = any(len(panel.rankings()) > MOST_RANKINGS for panel in panels)
+    notes = (POINTS, True in kinds), (LINES, False in kinds), (BEST, has_more)
+    return " ".join(text for text, applies in notes if applies)
 
 
 def _fills(panels: Iterable[Panel]) -> Fills:
@@ -135,20 +139,19 @@ def _draw_panel(
     """`notes_variant`: the variant of a ranking stands below the title, not in its label."""
     axes.set_title(panel.title)
     _draw_full_model(axes, panel, metric)
-    shown = [row for row in panel.rows if row.edges > 0]
+    shown, rankings = [row for row in panel.rows if row.edges > 0], panel.best_rankings()
     for (method, is_found), rows in grouped(shown, lambda row: (row.method, row.is_found)).items():
-        grid = [row for row in rows if not row.is_matched]
         if is_found:
             for variant, points in grouped(rows, lambda row: row.variant).items():
                 label = _label(method, variant)
                 _draw_points(axes, points, label, metric, panel.n_edges, fills[method, variant])
         elif rows[0].draw is not None:
+            grid = [row for row in rows if not row.is_matched]
             _draw_draws(axes, grid, metric, panel.n_edges)
-        else:
-            best = panel.best(grid)
-            chosen = [row for row in grid if row.variant == best]
+        elif method in rankings:
+            best = rankings[method][0].variant
             label = _label(method, "" if notes_variant else best)
-            _draw_ranking(axes, chosen, label, metric, panel.n_edges)
+            draw_ranking(axes, rankings[method], label, metric, panel.n_edges)
             if notes_variant and best:
                 _draw_note(axes, _label(method, best), method)
     has_ranking = any(not row.is_found for row in shown)
@@ -193,9 +196,8 @@ def _label(method: str, variant: str) -> str:
 
 def _draw_draws(axes: Axes, rows: Sequence[Row], metric: str, n_edges: int) -> None:
     """A band from the least to the greatest of all draws and seeds, and their median."""
-    sizes = sorted(grouped(rows, lambda row: row.edges).items())
-    kept = [edges / n_edges for edges, _ in sizes]
-    values = [[row.metrics[metric].mean for row in group] for _, group in sizes]
+    kept, estimates = by_size(rows, metric, n_edges)
+    values = [[value.mean for value in group] for group in estimates]
     n_draws = len(grouped(rows, lambda row: (row.cell, row.draw)))
     label = f"{method_style(rows[0].method).label}, {n_draws} draws"
     band = list(map(min, values)), list(map(max, values))
@@ -203,10 +205,18 @@ def _draw_draws(axes: Axes, rows: Sequence[Row], metric: str, n_edges: int) -> N
     axes.plot(kept, list(map(median, values)), color=GREY, lw=1)
 
 
-def _draw_ranking(axes: Axes, rows: Sequence[Row], label: str, metric: str, n_edges: int) -> None:
+def by_size(
+    rows: Iterable[Row], metric: str, n_edges: int
+) -> tuple[list[float], list[list[Estimate]]]:
+    """The shares of edges kept, from few to all, and the values at each."""
     sizes = sorted(grouped(rows, lambda row: row.edges).items())
     kept = [edges / n_edges for edges, _ in sizes]
-    values = [[row.metrics[metric] for row in group] for _, group in sizes]
+    return kept, [[row.metrics[metric] for row in group] for _, group in sizes]
+
+
+def draw_ranking(axes: Axes, rows: Sequence[Row], label: str, metric: str, n_edges: int) -> None:
+    """The mean over seeds, in a band."""
+    kept, values = by_size(rows, metric, n_edges)
     if len(grouped(rows, lambda row: row.seed)) > 1:
         low = [min(value.mean for value in group) for group in values]
         high = [max(value.mean for value in group) for group in values]

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.drawing.style import GREY, method_style
 from benchmarks.record import Finished
-from benchmarks.report.figures.curves import FILLS, faithfulness_figure, metrics_figure
+from benchmarks.report.figures.curves import BEST, FILLS, faithfulness_figure, metrics_figure
+from benchmarks.report.figures.methods import methods
 from benchmarks.report.figures.panel_grid import starts
 from benchmarks.report.panels import load_panels
+from benchmarks.report.results import Results
 from benchmarks.store import Store
 from tests.benchmarks.samples import GRAPH, edited
 
@@ -156,3 +159,38 @@ def test_a_panel_of_circuits_alone_shows_their_sparsities_and_the_distance_0(
     assert len(labels) >= 2
     places = np.log(axes.get_xticks())
     assert np.diff(-places).min() > 0.05 * np.log(left / right)
+
+
+def test_of_many_rankings_the_best_of_each_family_is_shown_and_all_have_a_panel_of_their_own(
+    tmp_path: Path, add_cell: Callable[..., Finished]
+) -> None:
+    add_cell("random", {"draws": 3}, SIZES, [0.0, 2.0, 3.0, 4.0], draws=3)
+    names = ["activation-difference", "eap", "eap-ig", "ceap", "gim", "relp", "atp"]
+    for place, name in enumerate(names):
+        validation = [0.0, 1.0, 1.0, float(name != "gim")]
+        add_cell(name, {}, SIZES, [0.0, 0.1, 0.2, 0.3 + place], validation=validation)
+    add_cell("acdc", {"threshold": 0.1}, [5], [0.3], kind="circuit")
+    folder = tmp_path / "results"
+    (panel,), _ = load_panels(folder)
+    assert list(panel.rankings()) == names
+    figure = faithfulness_figure([panel])
+    shown = figure.axes[0].get_legend_handles_labels()[1]
+    best = ["Activation difference", "GIM"]
+    assert shown == ["full model", "Random, 3 draws", *best, "ACDC"]
+    assert BEST in " ".join(" ".join(text.get_text() for text in figure.texts).split())
+    (title, small), *others = methods(Results(folder)).items()
+    assert title == panel.title and not others
+    assert [axes.get_title() for axes in small.axes] == [method_style(name).label for name in names]
+    for axes, name in zip(small.axes, names, strict=True):
+        *grey, own = axes.get_lines()
+        assert len(grey) == len(names) - 1 and {line.get_color() for line in grey} == {GREY}
+        assert own.get_color() == method_style(name).colour
+
+
+def test_few_rankings_are_all_shown(tmp_path: Path, add_cell: Callable[..., Finished]) -> None:
+    for name in ("eap", "eap-ig", "gim"):
+        add_cell(name, {}, SIZES, [0.0, 0.1, 0.2, 0.3])
+    folder = tmp_path / "results"
+    (panel,), _ = load_panels(folder)
+    assert list(panel.best_rankings()) == ["eap", "eap-ig", "gim"]
+    assert not methods(Results(folder))
