@@ -185,7 +185,7 @@ class Store:
     def matched_rows(self, name: str) -> list[RowRecord]:
         """The rows that the matching stage has added to a cell.
 
-        None if the file is missing or damaged; the stage then derives the rows.
+        There are none if the file is missing or damaged; the stage then derives the rows.
         """
         path = self.matched / f"{name}.json"
         record = read_checked(path, _MATCHED) if path.exists() else None

@@ -144,17 +144,18 @@ class Attribution(Method):
 
         Raises ValueError for scores that are not finite.
         """
+        cut, _, sign = self.selection.partition("-")
         shape = model.graph.legal.shape
         total = torch.zeros(2, *shape, dtype=torch.float64, device=model.device)
         for batch in self._batches(model, task):
             scores = self.scores(batch)
             total[0] += scores.sum(0, dtype=torch.float64)
-            total[1] += scores.abs().sum(0, dtype=torch.float64)
+            if sign == "magnitude":
+                total[1] += scores.abs().sum(0, dtype=torch.float64)
         signed, magnitude = (parallel.total(total) / len(task.train)).float().cpu()
         wrong = int((~signed.isfinite()).sum())
         if wrong:
             raise ValueError(f"{wrong:,} scores of {self.label} are not finite numbers")
-        cut, _, sign = self.selection.partition("-")
         return EdgeScores(
             {"absolute": signed.abs(), "signed": signed, "magnitude": magnitude}[sign],
             model.graph,

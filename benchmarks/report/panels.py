@@ -107,12 +107,13 @@ class Panel:
         if len(every) <= MOST_RANKINGS:
             return every
         rows = [row for of_method in every.values() for row in of_method]
-        families = grouped(rows, lambda row: _family(row.method))
+        families = grouped(rows, lambda row: family_of(row.method))
         best = {self.best(of_family, lambda row: row.method) for of_family in families.values()}
         return {method: rows for method, rows in every.items() if method in best}
 
 
-def _family(method: str) -> str:
+def family_of(method: str) -> str:
+    """A method that is not known is a family of its own."""
     return METHODS[method].family if method in METHODS else method
 
 

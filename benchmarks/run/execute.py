@@ -75,7 +75,7 @@ def execute(
         optional["trained_in"] = record.trained_in or record.name
     if warnings := warnings_about(model, task):
         optional["warnings"] = warnings
-    discovery = _stamped(discovery, cell, model)
+    discovery = stamped(discovery, {"model": model.id, "definition": cell.definition()})
     rows, values = evaluate_discovery(cell, model, task, discovery)
     record = Finished(
         name=cell.name,
@@ -220,9 +220,8 @@ def _evaluate(
     return values
 
 
-def _stamped(discovery: Discovery, cell: Cell, model: MaskedTransformer) -> Discovery:
+def stamped(discovery: Discovery, origin: Mapping[str, Any]) -> Discovery:
     """The same with its origin in the files' headers."""
-    origin = {"model": model.id, "definition": cell.definition()}
     if isinstance(discovery, Circuit | EdgeScores):
         return replace(discovery, meta={**discovery.meta, **origin})
     return [replace(scores, meta={**scores.meta, **origin}) for scores in discovery]

@@ -8,7 +8,6 @@ today's records are computed. A migration that was stopped can be started again.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,10 @@ from benchmarks.record import (
     SearchRecord,
     Unfinished,
 )
+from benchmarks.run.execute import stamped
 from benchmarks.run.intervals import bootstrap_intervals
 from benchmarks.run.loading import Loader, identity_of
 from benchmarks.store import Discovery, Store
-from edgewise import Circuit, EdgeScores
 from edgewise.progress import track
 
 Fields = dict[str, Any]
@@ -64,7 +63,8 @@ def _migrate_version_1(store: Store) -> int:
     for name, fields in track(cells.items(), "cells", total=len(cells)):
         if "trained_in" in fields:
             fields["trained_in"] = names.get(fields["trained_in"], fields["trained_in"])
-        _write_cell(store, name, fields, _with_origin(store.discovery(name), fields))
+        origin = {"definition": fields["definition"]}
+        _write_cell(store, name, fields, stamped(store.discovery(name), origin))
     for name, fields in old[store.matched].items():
         _write_matched(store, names[name], fields, read_values(store.matched, name))
     for fields in old[store.searches].values():
@@ -124,15 +124,6 @@ def _identities(cells: Mapping[str, Fields]) -> dict[str, Fields]:
         architecture = json.loads(identity["architecture"])
         identities[name] = {**identity, "architecture": architecture}
     return identities
-
-
-def _with_origin(found: Discovery, fields: Fields) -> Discovery:
-    """The same with the cell's definition in the file's header."""
-    origin = {"definition": fields["definition"]}
-    if isinstance(found, Circuit):
-        return replace(found, meta={**found.meta, **origin})
-    scores = [found] if isinstance(found, EdgeScores) else found
-    return [replace(one, meta={**one.meta, **origin}) for one in scores]
 
 
 def _write_cell(store: Store, old: str, fields: Fields, found: Discovery | None = None) -> None:

@@ -1,6 +1,7 @@
 """Every method that ranks edges, each in a small panel, before all the others in grey."""
 
 import math
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from matplotlib.axes import Axes
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 from benchmarks.drawing.style import GREY, error_axis, method_style, sparsity_axis, style
 from benchmarks.report.figures.curves import LINES, SMALL_LABELS, by_size, draw_ranking
 from benchmarks.report.figures.panel_grid import finish
-from benchmarks.report.panels import MOST_RANKINGS, Panel
+from benchmarks.report.panels import MOST_RANKINGS, Panel, Row
 from benchmarks.report.results import Results
 
 COLUMNS, INCHES = 3, (3.0, 1.9)
@@ -32,7 +33,7 @@ def methods_figure(panel: Panel) -> Figure:
         figure = Figure()
         for place, method in enumerate(rankings, 1):
             axes = figure.add_subplot(lines, COLUMNS, place)
-            _draw(axes, panel, method)
+            _draw(axes, panel, rankings, method)
             axes.tick_params(labelsize=SMALL_LABELS)
             if metric.better == "lower":
                 error_axis(axes)
@@ -43,8 +44,8 @@ def methods_figure(panel: Panel) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, panel: Panel, method: str) -> None:
-    rankings, label = panel.rankings(), method_style(method).label
+def _draw(axes: Axes, panel: Panel, rankings: Mapping[str, Sequence[Row]], method: str) -> None:
+    label = method_style(method).label
     for other, rows in rankings.items():
         if other != method:
             kept, values = by_size(rows, panel.metric, panel.n_edges)

@@ -7,12 +7,11 @@ import numpy as np
 from scipy.stats import rankdata
 
 from benchmarks.drawing.style import method_style
-from benchmarks.report.panels import Panel, grouped
+from benchmarks.report.panels import Panel, family_of, grouped
 from benchmarks.report.results import Results
 from benchmarks.report.table import Line, Table
 from benchmarks.store import Store, first_of
 from edgewise import Circuit
-from methods import METHODS
 from methods.exact import Exact
 
 _CAPTION = (
@@ -28,7 +27,7 @@ def attribution(results: Results) -> list[Line]:
 
 
 def _of(panel: Panel, store: Store) -> list[Line]:
-    rows = [row for row in panel.rows if METHODS[row.method].family != "masks"]
+    rows = [row for row in panel.rows if family_of(row.method) != "masks"]
     cells = {row.cell: row for row in rows}
     exact = {
         row.seed: scores

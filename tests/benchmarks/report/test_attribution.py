@@ -55,3 +55,10 @@ def test_without_exact_patching_there_is_no_table(
     store = Store(tmp_path / "results")
     add_scores(store, add_cell("eap", {}, [5], [0.1]), random(0))
     assert attribution(Results(tmp_path / "results")) == []
+
+
+def test_a_method_that_is_not_known_is_passed_over(
+    tmp_path: Path, add_cell: Callable[..., Finished]
+) -> None:
+    add_cell("gone", {}, [5], [0.1])
+    assert not attribution(Results(tmp_path / "results"))
