@@ -2,17 +2,21 @@
 
 import os
 import platform
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file in the same folder, force it to disk, then rename it.
+    """Let `write` fill a file in a temporary folder beside it, force it to disk, then rename it.
 
-    Its permissions follow the umask, whatever `write` sets.
+    Its permissions follow the umask, whatever `write` sets. A library that writes may keep files of
+    its own beside the one it fills: they stay in the temporary folder.
     """
-    temporary = path.with_name(f"{path.name}.{_machine()}.{os.getpid()}.tmp")
+    folder = path.with_name(f"{path.name}.{_machine()}.{os.getpid()}.tmp")
+    folder.mkdir(exist_ok=True)
+    temporary = folder / path.name
     temporary.touch()
     mode = temporary.stat().st_mode
     write(temporary)
@@ -20,10 +24,11 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
+    shutil.rmtree(folder)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files of processes of this machine that no longer run.
+    """Delete temporary folders of processes of this machine that no longer run.
 
     Others belong to a run that is going on, perhaps on another machine that shares the folder.
     """
@@ -32,7 +37,7 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.glob(f"*.{_machine()}.*.tmp"):
         process = path.suffixes[-2].removeprefix(".")
         if not (process.isdigit() and psutil.pid_exists(int(process))):
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def expanded(path: str) -> Path:

@@ -20,10 +20,11 @@ def test_an_atomic_write_replaces_what_was_there(tmp_path: Path) -> None:
 
 
 def interrupted(path: Path) -> None:
-    """Leave a temporary file behind, as a process that is killed does."""
+    """Leave temporary files behind, as a process that is killed does."""
 
     def write(temporary: Path) -> None:
         temporary.write_text("half")
+        (temporary.parent / ".a-library's-own").touch()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
