@@ -16,7 +16,7 @@ from edgewise import parallel
 from edgewise.batches import Batches
 from edgewise.circuit import Cut, EdgeScores
 from edgewise.discovery import Checkpoint, Unsupported
-from edgewise.graph import ABLATIONS, Ablation
+from edgewise.graph import ABLATIONS, Ablation, Graph
 from edgewise.method import Family, Method
 from edgewise.progress import track
 from edgewise.task import Task
@@ -38,6 +38,7 @@ Selection = Literal[
 _CUTS: dict[str, Cut] = {cut: cut for cut in get_args(Cut)}
 Writers = Float[Tensor, "batch writer position d_model"]
 PromptScores = Float[Tensor, "batch reader writer"]
+EdgeTable = Float[Tensor, "reader writer"]
 
 
 class PromptBatch:
@@ -127,10 +128,16 @@ class Attribution(Method):
     """Whether the scores depend on what removed edges carry."""
     traces: ClassVar[int] = 1
     """How many traces are kept at the same time."""
+    outputs: ClassVar[int] = 3
+    """How many tensors of all writers' outputs are kept at the same time."""
 
     @abstractmethod
     def scores(self, batch: PromptBatch) -> PromptScores:
         """How much each prompt's loss grows when an edge alone is removed, as estimated."""
+
+    def combined(self, mean: EdgeTable, graph: Graph) -> EdgeTable:
+        """The edges' scores, from their means over prompts."""
+        return mean
 
     def discover(
         self,
@@ -152,7 +159,8 @@ class Attribution(Method):
             total[0] += scores.sum(0, dtype=torch.float64)
             if sign == "magnitude":
                 total[1] += scores.abs().sum(0, dtype=torch.float64)
-        signed, magnitude = (parallel.total(total) / len(task.train)).float().cpu()
+        means = (parallel.total(total) / len(task.train)).float().cpu()
+        signed, magnitude = (self.combined(mean, model.graph) for mean in means)
         wrong = int((~signed.isfinite()).sum())
         if wrong:
             raise ValueError(f"{wrong:,} scores of {self.label} are not finite numbers")
@@ -178,7 +186,7 @@ class Attribution(Method):
             task.ablation if self.patches else "zero",
             budget_bytes=0,
             mean_over=task.train,
-            token_bytes=self.traces * trace_bytes(model),
+            token_bytes=trace_bytes(model, traces=self.traces, outputs=self.outputs),
         )
         for index in track(batches.indices(), self.name):
             yield PromptBatch(batches, task, index)

@@ -164,16 +164,20 @@ class Trace:
         )
 
 
-def trace_bytes(model: MaskedTransformer) -> int:
-    """About how much memory a trace and a difference of its writers take, for each token.
+def trace_bytes(model: MaskedTransformer, *, traces: int = 1, outputs: int = 3) -> int:
+    """About how much memory an attribution takes for each token of a batch.
 
-    This counts every writer's output three times (clean, ablated, their difference), what each
-    block keeps for its backward pass, and the gradients of the widest block's readers.
+    This counts `outputs` tensors of all writers' outputs (in EAP the clean ones, the ablated ones,
+    and their difference), and what the blocks of `traces` traces keep for their backward passes:
+    the inputs, q, k, v and the heads' results, and what is inside the MLP. In models with few
+    layers the gradients of a block's readers take more than one of these outputs.
     """
     architecture, graph = model.architecture, model.graph
-    attention = 2 * graph.n_heads + 3 * graph.n_kv_readers  # q and k before and after rotation
-    kept = (attention + 2 * graph.n_heads) * architecture.d_head
-    kept += round(4 / 3 * architecture.mlp_parameters / architecture.d_model)
-    readers = graph.n_heads + 2 * graph.n_kv_readers
-    wide = 3 * len(graph.writers) + 2 * graph.n_layers + 9 * readers
-    return (wide * architecture.d_model + graph.n_layers * kept) * model.dtype.itemsize
+    n_readers = graph.n_heads + 2 * graph.n_kv_readers
+    kept = 2 * architecture.d_model + (n_readers + graph.n_heads) * architecture.d_head
+    kept += architecture.mlp_parameters // architecture.d_model
+    n_writers = len(graph.writers)
+    gradients = 4 * n_readers if traces else 0
+    wide = max(outputs * n_writers, (outputs - 1) * n_writers + gradients)
+    numbers = wide * architecture.d_model + traces * graph.n_layers * kept
+    return numbers * model.dtype.itemsize

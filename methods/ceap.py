@@ -26,6 +26,7 @@ class CEAP(Attribution):
     name: ClassVar[str] = "ceap"
     label: ClassVar[str] = "CEAP"
     version: ClassVar[int] = 1
+    outputs: ClassVar[int] = 5
     ablations: ClassVar[tuple[Ablation, ...]] = ("interchange",)
 
     def most_passes(self, graph: Graph, n_prompts: int) -> float:

@@ -20,6 +20,7 @@ class CleanCorrupted(Attribution):
     label: ClassVar[str] = "Clean-corrupted"
     version: ClassVar[int] = 1
     traces: ClassVar[int] = 2
+    outputs: ClassVar[int] = 4
     ablations: ClassVar[tuple[Ablation, ...]] = ("interchange",)
 
     def most_passes(self, graph: Graph, n_prompts: int) -> float:

@@ -28,6 +28,7 @@ class EAPIG(Attribution):
     name: ClassVar[str] = "eap-ig"
     label: ClassVar[str] = "EAP-IG"
     version: ClassVar[int] = 1
+    outputs: ClassVar[int] = 4
 
     def most_passes(self, graph: Graph, n_prompts: int) -> float:
         return 2.0 + 5.0 * self.steps

@@ -26,6 +26,7 @@ class EAPIGActivations(Attribution):
     name: ClassVar[str] = "eap-ig-activations"
     label: ClassVar[str] = "EAP-IG-activations"
     version: ClassVar[int] = 1
+    outputs: ClassVar[int] = 5
 
     def most_passes(self, graph: Graph, n_prompts: int) -> float:
         return 2.0 + 5.0 * self.steps * len(graph.blocks)

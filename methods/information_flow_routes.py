@@ -27,6 +27,8 @@ class InformationFlowRoutes(Attribution):
     name: ClassVar[str] = "information-flow-routes"
     label: ClassVar[str] = "Information flow"
     version: ClassVar[int] = 1
+    traces: ClassVar[int] = 0
+    outputs: ClassVar[int] = 2
     patches: ClassVar[bool] = False
 
     def most_passes(self, graph: Graph, n_prompts: int) -> float:

@@ -26,6 +26,7 @@ class MaskIG(Attribution):
     name: ClassVar[str] = "mask-ig"
     label: ClassVar[str] = "Mask IG"
     version: ClassVar[int] = 1
+    outputs: ClassVar[int] = 6
 
     def most_passes(self, graph: Graph, n_prompts: int) -> float:
         return 2.0 + 6.0 * (self.steps + 1)
