@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 Ablation = Literal["interchange", "zero", "mean"]
@@ -111,6 +111,24 @@ class Graph:
                 for reader in (heads, keys, keys + self.n_kv_readers):
                     feeds[block.readers.start + reader, block.writers.start + heads] = True
         return feeds
+
+    def between(self, writers: Bool[Tensor, " writer"]) -> Bool[Tensor, "reader writer"]:
+        """All edges from these writers to `out` and to the components of these writers."""
+        readers = (self.feeds.to(writers.device) & writers).any(-1)
+        readers[-1] = True
+        return self.legal.to(writers.device) & readers[:, None] & writers
+
+    def weaker_end(self, scores: Float[Tensor, " writer"]) -> Float[Tensor, "reader writer"]:
+        """Of each edge, the lower score of its two ends: of the writer, and of what reads it.
+
+        The edges above any threshold are those `between` the writers above it.
+        """
+        fed = scores.expand(len(self.readers), -1).masked_fill(
+            ~self.feeds.to(scores.device), -torch.inf
+        )
+        readers = fed.amax(-1)
+        readers[-1] = torch.inf
+        return torch.minimum(readers[:, None], scores)
 
     @cached_property
     def n_edges(self) -> int:

@@ -5,8 +5,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, ClassVar, Literal, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
+from annotated_types import Gt, Interval
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Generator, Tensor
 
@@ -16,6 +17,8 @@ from edgewise.graph import Graph
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 
+Count = Annotated[int, Interval(ge=1, le=10**9)]
+Positive = Annotated[float, Gt(0)]
 Family = Literal["baseline", "attribution", "search", "masks"]
 """The kind of method: random, by gradients, by testing edges, or by training masks."""
 

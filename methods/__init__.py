@@ -12,10 +12,15 @@ from methods.eap_ig_activations import EAPIGActivations
 from methods.edge_pruning import EdgePruning
 from methods.exact import Exact
 from methods.gim import GIM
+from methods.hisp import HISP
 from methods.information_flow_routes import InformationFlowRoutes
 from methods.mask_ig import MaskIG
+from methods.matryoshka import Matryoshka
+from methods.node_pruning import NodePruning
 from methods.random import Random
 from methods.relp import RelP
+from methods.subnetwork_probing import SubnetworkProbing
+from methods.ugs import UGS
 
 _METHODS: tuple[type[Method], ...] = (
     Random,
@@ -30,9 +35,14 @@ _METHODS: tuple[type[Method], ...] = (
     RelP,
     AtP,
     InformationFlowRoutes,
+    HISP,
     Exact,
     ACDC,
     EdgePruning,
+    Matryoshka,
+    UGS,
+    NodePruning,
+    SubnetworkProbing,
 )
 METHODS: dict[str, type[Method]] = {method.name: method for method in _METHODS}
 """By name, in the order of tables and figures."""

@@ -29,14 +29,13 @@ from benchmarks.record import Finished, Reference
 from benchmarks.run.execute import execute
 from benchmarks.run.loading import Loader, identify_cells
 from benchmarks.store import Discovery, Store
-from edgewise import MaskedTransformer, Task
+from edgewise import Circuit, MaskedTransformer, Task
 from edgewise.progress import track
+from methods import METHODS
 
 THREADS = (1, 2, 4)
 ROUNDINGS = 2
 """How often training is repeated with weights that are rounded otherwise."""
-TRAINED = ("edge-pruning",)
-"""Methods whose circuits are compared by faithfulness, not edge by edge."""
 SPREADS, LEAST, MOST = 2.0, 0.01, 0.2
 """A tolerance in spreads of the repeats, and its least and most as parts of the value."""
 
@@ -79,7 +78,7 @@ def _record(
     fields = {
         name: value for name, value in first.as_json().items() if name in Reference.model_fields
     }
-    if cell.method in TRAINED:
+    if METHODS[cell.method].family == "masks" and isinstance(discovery, Circuit):
         values = {_threads(fewest): anew_values(first)}
         values |= {_threads(n): anew_values(repeat) for n, (repeat, _) in repeats.items()}
         for number in range(1, 1 + ROUNDINGS):

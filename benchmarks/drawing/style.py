@@ -42,9 +42,14 @@ _LOOKS = {
     "relp": (SKY, "X"),
     "atp": ("#7A8FD0", "h"),
     "information-flow-routes": ("#1F9EC4", "*"),
+    "hisp": ("#4B5FA8", "d"),
     "exact": ("#000000", "+"),
     "acdc": (GREEN, "s"),
     "edge-pruning": (RED, "D"),
+    "matryoshka": (ORANGE, "o"),
+    "ugs": (PINK, "^"),
+    "node-pruning": ("#8C3A00", "v"),
+    "subnetwork-probing": ("#A8456F", "P"),
 }
 """Fixed by name, so that no method's look moves when others come."""
 

@@ -10,7 +10,7 @@ from benchmarks.speed.measuring import InTurns, Measure, products
 from benchmarks.speed.random_models import gpt2_small, random_task
 from edgewise.transformer import MaskedTransformer
 from methods.eap import EAP
-from methods.edge_pruning import EdgePruning, Training
+from methods.edge_pruning import EdgePruning
 from methods.random import Random
 
 PROMPTS, POSITIONS = 8, 16
@@ -27,7 +27,7 @@ def test_a_step_of_edge_pruning_on_gpt2_small(in_turns: InTurns, model: MaskedTr
     """What `discover` does in each step; full and corrupted runs are kept, as there."""
     task = random_task(model, prompts=PROMPTS, positions=POSITIONS)
     method = EdgePruning(batch_size=PROMPTS)
-    training = Training(method, model, task, torch.Generator().manual_seed(0))
+    training = method.training(model, task, torch.Generator().manual_seed(0))
     steps = itertools.count()
     in_turns(
         lambda: training.step(next(steps)),
@@ -44,11 +44,8 @@ def test_a_step_with_a_mask_for_each_prompt(in_turns: InTurns, model: MaskedTran
     task = random_task(model, prompts=PROMPTS, positions=POSITIONS)
     steps = itertools.count()
     paired, shared = (
-        Training(
-            EdgePruning(batch_size=PROMPTS, noise_samples=n_samples),
-            model,
-            task,
-            torch.Generator().manual_seed(0),
+        EdgePruning(batch_size=PROMPTS, noise_samples=n_samples).training(
+            model, task, torch.Generator().manual_seed(0)
         )
         for n_samples in (PROMPTS, 1)
     )

@@ -17,7 +17,7 @@ from benchmarks.speed.measuring import description, with_cost
 from benchmarks.speed.random_models import random_gpt2, random_task
 from edgewise.allocator import release_freed_memory
 from edgewise.transformer import MaskedTransformer
-from methods.edge_pruning import EdgePruning, Training
+from methods.edge_pruning import EdgePruning
 
 STEPS = 2
 STORES = 3
@@ -52,7 +52,7 @@ def _run_steps(size: Size) -> tuple[MaskedTransformer, Tensor, dict[str, int]]:
     model = random_gpt2(size.layers, size.heads, size.width)
     task = random_task(model, prompts=size.prompts, positions=size.positions)
     method = EdgePruning(batch_size=size.prompts)
-    training = Training(method, model, task, torch.Generator().manual_seed(0))
+    training = method.training(model, task, torch.Generator().manual_seed(0))
     release_freed_memory()
     _, cost = with_cost(lambda: [training.step(step) for step in range(STEPS)], model)
     return model, task.train.lengths, cost

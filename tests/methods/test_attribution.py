@@ -22,6 +22,7 @@ from methods.eap import EAP
 from methods.eap_ig import EAPIG
 from methods.eap_ig_activations import EAPIGActivations
 from methods.exact import Exact
+from methods.hisp import HISP
 from methods.information_flow_routes import InformationFlowRoutes
 from methods.mask_ig import MaskIG
 from tests.methods import toys
@@ -37,6 +38,7 @@ INEXACT = {
     "mask-ig",  # with several edges partly there, paths of several edges count for less
     "gim",  # scales the gradients of queries, keys and values
     "atp",  # has no sign
+    "hisp",  # scores writers
 }
 """Methods that give something else than the exact scores even where the model is linear."""
 CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-6}
@@ -80,8 +82,11 @@ def test_scores_do_not_depend_on_the_batches(method: type[Attribution]) -> None:
 
 
 @EACH_METHOD
-def test_a_shared_beginning_changes_no_score(method: type[Attribution]) -> None:
+def test_a_shared_beginning_changes_no_score(
+    method: type[Attribution], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It runs once for all prompts; without it, they run whole."""
+    monkeypatch.setattr(method, "combined", lambda self, mean, graph: mean)
     toy = toys.gpt2()
     pairs = random_pairs([12, 14, 13])
     start = pairs.clean[:1, :9].expand(3, -1)
@@ -265,3 +270,24 @@ def test_the_cost_of_eap_ig_is_two_passes_and_one_trace_for_each_step() -> None:
         cost = forward_equivalents(EAPIG(steps=steps), model, pairs)
         assert cost == pytest.approx(1 + corrupted + steps * trace, rel=1e-9)
     assert forward_equivalents(InformationFlowRoutes(), model, pairs) == pytest.approx(1)
+
+
+def test_hisp_ranks_edges_by_the_weaker_of_their_ends_within_a_layers_norm() -> None:
+    """The effects of all of a writer's edges are added, prompt by prompt, before the sign goes."""
+    model, task = toys.gpt2(), random_task()
+    graph, importance = model.graph, torch.zeros(len(model.graph.writers))
+    for index in range(len(task.train)):
+        alone = dataclasses.replace(task, train=task.train[torch.tensor([index])])
+        importance += scores(EAP(), model, alone).sum(0).abs() / len(task.train)
+    layers = [["tok", "pos"], ["a0.h0", "a0.h1", "m0"], ["a1.h0", "a1.h1", "m1"]]
+    normed = {
+        name: float(importance[graph.writers.index(name)]) for layer in layers for name in layer
+    }
+    for layer in layers:
+        norm = sum(normed[name] ** 2 for name in layer) ** 0.5
+        normed |= {name: normed[name] / norm for name in layer}
+    found = scores(HISP(), model, task)
+    for edge in graph.edge_names(graph.legal):
+        writer, reader = edge.split("->")
+        ends = [normed[writer]] + ([] if reader == "out" else [normed[reader.rsplit(".", 1)[0]]])
+        assert float(found[graph.mask_of([edge])]) == pytest.approx(min(ends), rel=1e-4)

@@ -17,17 +17,12 @@ from torch import Tensor
 from edgewise.circuit import Circuit
 from edgewise.discovery import Checkpoint, Meter
 from edgewise.graph import Ablation
+from edgewise.hard_concrete import evaluation_masks, sampled_masks, tensor_sizes
 from edgewise.metrics import kl_divergence
 from edgewise.prompts import PromptPairs
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
-from methods.edge_pruning import (
-    EdgePruning,
-    Training,
-    evaluation_masks,
-    sampled_masks,
-    tensor_sizes,
-)
+from methods.edge_pruning import EdgePruning
 from tests.methods import toys
 from tests.models import ABLATIONS
 
@@ -186,7 +181,7 @@ def test_the_rates_rise_linearly_and_then_fall_linearly_to_zero() -> None:
 def test_the_gradient_of_log_alphas_and_multipliers_together_is_clipped_to_norm_1() -> None:
     """Read off Adam's first moment, a tenth of the first gradient; the loss is loud."""
     task = toys.task(training_loss=lambda *args: 1000 * kl_divergence(*args))
-    training = Training(SHORT, toys.gpt2(torch.float32), task, torch.Generator().manual_seed(0))
+    training = SHORT.training(toys.gpt2(torch.float32), task, torch.Generator().manual_seed(0))
     start, _ = training.state(5)
     training.restore({**start, "log_alpha": torch.zeros_like(start["log_alpha"])}, {"step": 5})
     training.step(5)
@@ -324,14 +319,12 @@ def test_the_gradient_of_a_batch_in_slices_is_that_of_the_whole(
 ) -> None:
     settings = EdgePruning(noise_samples=noise_samples)
     model, task = toys.gpt2(torch.float32), toys.task(toys.random_pairs(7))
-    training = Training(settings, model, task, torch.Generator().manual_seed(0))
+    training = settings.training(model, task, torch.Generator().manual_seed(0))
     masks = torch.rand(noise_samples, *model.graph.legal.shape).requires_grad_()
-    whole = training._gradient(masks, torch.arange(7))
+    whole = training.gradient(masks, torch.arange(7))
     position = task.train.clean.shape[1]
     per_prompt = position * len(model.graph.writers) * model.architecture.d_model * 4
     model.batch_bytes = prompts_at_once * per_prompt
-    sliced = Training(settings, model, task, torch.Generator().manual_seed(0))
-    assert sliced._batches.n_prompts_at_once == prompts_at_once
-    torch.testing.assert_close(
-        sliced._gradient(masks, torch.arange(7)), whole, rtol=1e-6, atol=1e-6
-    )
+    sliced = settings.training(model, task, torch.Generator().manual_seed(0))
+    assert sliced.batches.n_prompts_at_once == prompts_at_once
+    torch.testing.assert_close(sliced.gradient(masks, torch.arange(7)), whole, rtol=1e-6, atol=1e-6)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.graph import Graph
+from edgewise.hard_concrete import evaluation_masks, tensor_sizes
 from edgewise.transformer import MaskedTransformer
-from methods.edge_pruning import EdgePruning, evaluation_masks, tensor_sizes
+from methods.edge_pruning import EdgePruning
 from tests.methods import toys
 
 SPARSITY = EdgePruning(cut="sparsity")

@@ -17,11 +17,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from edgewise import hard_concrete
+from edgewise.hard_concrete import sampled_masks
 from edgewise.prompts import PromptPairs
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
-from methods import edge_pruning
-from methods.edge_pruning import EdgePruning, Training, sampled_masks
+from methods.edge_pruning import EdgePruning
 from tasks import TASKS
 from tasks.tracr import TracrTask
 from tests.methods import toys
@@ -77,6 +78,7 @@ def trained(name: str) -> Steps:
 
     def sample(drawn: Tensor) -> tuple[Tensor, Tensor]:
         masks, penalty = own_sample(drawn)
+        assert penalty is not None
         seen["penalty"].append(penalty.detach())
         return masks, penalty
 
@@ -91,19 +93,19 @@ def trained(name: str) -> Steps:
 
     settings = EdgePruning(**json.loads(origin["settings"]))
     watched = dataclasses.replace(task, training_loss=loss)
-    training = Training(settings, model, watched, torch.Generator())
-    own_sample, own_clip = training._sample, torch.nn.utils.clip_grad_norm_
+    training = settings.training(model, watched, torch.Generator())
+    own_sample, own_clip = training.masks.sample, torch.nn.utils.clip_grad_norm_
     first, state = int(origin["first_step"]), ("log_alpha", "multipliers")
     start = {quantity: given[f"start_{quantity}"] for quantity in state}
     training.restore({**training.state(first)[0], **start}, {"step": first})
     noise, draws = iter(given["noise"]), iter(given["draws"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            edge_pruning, "sampled_masks", lambda x, _: sampled_masks(x, next(noise)[None])
+            hard_concrete, "sampled_masks", lambda x, _: sampled_masks(x, next(noise)[None])
         )
         patch.setattr(torch.nn.utils, "clip_grad_norm_", clip)
         patch.setattr(training, "_draw", lambda: next(draws))
-        patch.setattr(training, "_sample", sample)
+        patch.setattr(training.masks, "sample", sample)
         for step in range(first, first + len(given["noise"])):
             training.step(step)
             tensors, _ = training.state(step + 1)

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from edgewise.hard_concrete import sampled_masks
+from edgewise.mask_training import MaskTraining
 from edgewise.metrics import kl_divergence
-from methods.edge_pruning import EdgePruning, Training, sampled_masks
+from methods.edge_pruning import EdgePruning
 from tests.methods import toys
 
 N_PROMPTS = 7
@@ -17,12 +19,12 @@ PARTS = {1: [0] * 7, 3: [0, 0, 0, 1, 1, 2, 2], 7: list(range(7))}
 """Which sample each prompt runs with."""
 
 
-def training(settings: EdgePruning) -> Training:
+def training(settings: EdgePruning) -> MaskTraining:
     model, task = toys.gpt2(torch.float32), toys.task(toys.random_pairs(N_PROMPTS))
-    return Training(settings, model, task, torch.Generator().manual_seed(0))
+    return settings.training(model, task, torch.Generator().manual_seed(0))
 
 
-def rates(training: Training) -> Tensor:
+def rates(training: MaskTraining) -> Tensor:
     """Gradients of the log-alphas and multipliers, read off Adam's first moments."""
     state, _ = training.state(1)
     return 10 * torch.cat([state["log_alpha.exp_avg"], state["multipliers.exp_avg"]])
@@ -33,10 +35,10 @@ def test_a_step_is_that_of_a_loss_written_prompt_by_prompt(
     noise_samples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half the masks are soft here; the penalty is of the mean sparsity over the samples."""
-    monkeypatch.setattr("methods.edge_pruning.MAX_GRADIENT_NORM", 1e9)
+    monkeypatch.setattr("edgewise.constrained_masks.ConstrainedMasks.max_gradient_norm", 1e9)
     settings = dataclasses.replace(SETTINGS, noise_samples=noise_samples)
     run = training(settings)
-    model, batches = run._model, run._batches
+    model, batches = run._model, run.batches
     n_edges = model.graph.n_edges
     start, _ = run.state(1000)
     log_alpha = torch.linspace(-2, 2, len(start["log_alpha"]))
@@ -81,7 +83,7 @@ def test_there_is_at_most_one_sample_for_each_prompt(monkeypatch: pytest.MonkeyP
         return forward(model, tokens, mask, *args, **options)
 
     monkeypatch.setattr(run._model.__class__, "__call__", spy)
-    run._log_alpha.data.zero_()
+    run.masks.parameters["log_alpha"].data.zero_()
     run.step(0)
     (masks,) = seen
     assert len(masks) == N_PROMPTS

@@ -21,7 +21,7 @@ from benchmarks.speed.gpu.kernels import kernels_of
 from benchmarks.speed.gpu.parts import Measurement, Row, Setting
 from benchmarks.speed.random_models import random_task
 from edgewise.transformer import MaskedTransformer
-from methods.edge_pruning import EdgePruning, Training
+from methods.edge_pruning import EdgePruning
 
 PAPER_STEPS, PAPER_PROMPTS = 6000, 32
 FULL: dict[str, Any] = dict(
@@ -122,7 +122,7 @@ class _Bench:
         task = random_task(model, prompts=prompts, positions=positions)
         method = EdgePruning(batch_size=prompts, steps=PAPER_STEPS, target_sparsity=1.2)
         generator = torch.Generator(self._device).manual_seed(0)
-        training, steps = Training(method, model, task, generator), itertools.count()
+        training, steps = method.training(model, task, generator), itertools.count()
 
         def step() -> None:
             training.step(next(steps))
@@ -136,7 +136,7 @@ class _Bench:
             "tflop_per_step": operations / 1e12,
             "tflop_per_second": operations / 1e12 / taken,
             "peak_bytes": peak,
-            "prompts_at_once": training._batches.n_prompts_at_once,
+            "prompts_at_once": training.batches.n_prompts_at_once,
             "projected_hours_of_6000_steps": taken * PAPER_STEPS / 3600,
             "kernels": kernels_of(step, self._device, warm_up=0, rounds=1) if profiled else None,
         }

@@ -25,6 +25,7 @@ from edgewise.circuit import Circuit
 from edgewise.discovery import Checkpoint, Meter
 from edgewise.evaluate import evaluate
 from edgewise.graph import ABLATIONS, Ablation, Graph
+from edgewise.mask_training import MaskTraining
 from edgewise.precision import products_in
 from edgewise.prefix import NO_PREFIX, Prefix
 from edgewise.prompts import PromptPairs
@@ -32,7 +33,7 @@ from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 from methods.acdc import ACDC
 from methods.eap import EAP
-from methods.edge_pruning import EdgePruning, Training
+from methods.edge_pruning import EdgePruning
 
 Tensors = Sequence[Tensor]
 Run = Callable[[MaskedTransformer], list[Tensor]]
@@ -180,18 +181,18 @@ def _acdc(case: Case) -> Row:
     return {"largest": 0, "tolerance": 0, **row}
 
 
-def _training(model: MaskedTransformer, n_targets: int = 1, noise_samples: int = 1) -> Training:
+def _training(model: MaskedTransformer, n_targets: int = 1, noise_samples: int = 1) -> MaskTraining:
     """Edge Pruning with its masks about half open: fresh ones are open and take no gradient."""
     generator = Generator(model.device).manual_seed(0)
     method = replace(TRAINING, noise_samples=noise_samples)
-    training = Training(method, model, _task(model, n_targets=n_targets), generator)
+    training = method.training(model, _task(model, n_targets=n_targets), generator)
     tensors, state = training.state(0)
     noise = torch.randn(len(tensors["log_alpha"]), generator=Generator().manual_seed(1))
     training.restore({**tensors, "log_alpha": 2 * noise}, state)
     return training
 
 
-def _trained(training: Training, steps: range) -> list[Tensor]:
+def _trained(training: MaskTraining, steps: range) -> list[Tensor]:
     for step in steps:
         training.step(step)
     tensors, _ = training.state(steps.stop)
@@ -239,8 +240,8 @@ def _resumed(case: Case) -> Row:
     return _held([*found, masks[0]], [*expected, masks[1]], 0)
 
 
-def _cut(training: Training, graph: Graph) -> Tensor:
-    circuit = TRAINING.finish(training.log_alphas(), graph)
+def _cut(training: MaskTraining, graph: Graph) -> Tensor:
+    circuit = TRAINING.finish(training.masks.trained(), graph)
     assert isinstance(circuit, Circuit)
     return circuit.mask.double()
 

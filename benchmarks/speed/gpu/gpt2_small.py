@@ -25,13 +25,14 @@ from edgewise.attribution import Attribution
 from edgewise.circuit import EdgeScores
 from edgewise.discovery import synchronize
 from edgewise.evaluate import evaluate
+from edgewise.mask_training import MaskTraining
 from edgewise.precision import products_in
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 from methods import acdc
 from methods.acdc import ACDC
 from methods.eap import EAP
-from methods.edge_pruning import EdgePruning, Training
+from methods.edge_pruning import EdgePruning
 
 PAPER_STEPS = 3000
 _SHORT = [one for one in ATTRIBUTION if one.name not in ("eap", "eap-ig-activations", "exact")]
@@ -146,11 +147,11 @@ def measurements_of_many_prompts(setting: Setting) -> list[Measurement]:
     return [("eap", partial(_eap, bench, bench.sizes.many_prompts))]
 
 
-def training_of(bench: Bench, dtype: torch.dtype, *, graphs: bool) -> Training:
+def training_of(bench: Bench, dtype: torch.dtype, *, graphs: bool) -> MaskTraining:
     model = bench.model(dtype)
     model.cuda_graphs = graphs
     method = EdgePruning(batch_size=bench.sizes.batch)
-    return Training(method, model, bench.task(model), bench.generator())
+    return method.training(model, bench.task(model), bench.generator())
 
 
 def _step(bench: Bench, precision: str, graphs: bool) -> Row:

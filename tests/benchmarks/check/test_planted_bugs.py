@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from edgewise import mask_training
 from edgewise.architectures.gpt2 import GPT2Architecture
 from edgewise.attribution import PromptBatch
+from edgewise.constrained_masks import ConstrainedMasks
 from edgewise.graph import Graph
 from edgewise.metrics import KL
 from edgewise.prompts import PromptPairs
@@ -88,7 +90,7 @@ def test_zeros_of_edge_pruning_counted_over_all_edges_at_once_are_seen(
 
 
 def test_edge_pruning_without_clipped_gradients_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge_pruning, "MAX_GRADIENT_NORM", 1e9)
+    monkeypatch.setattr(ConstrainedMasks, "max_gradient_norm", 1e9)
     found = metrics(differences("edge-pruning", "ioi-t1"))
     assert found == {"edges of the circuit found anew"}
 
@@ -96,9 +98,7 @@ def test_edge_pruning_without_clipped_gradients_is_seen(monkeypatch: pytest.Monk
 def test_one_sample_of_the_masks_for_all_parts_of_a_batch_is_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        edge_pruning.Training, "_samples_of", lambda self, places: torch.zeros_like(places)
-    )
+    monkeypatch.setattr(mask_training, "samples_of", lambda places, *_: torch.zeros_like(places))
     task = "tracr-histogram"
     found = metrics(differences("edge-pruning", task), f"{task} (zero ablation)")
     assert found == {"kl of the circuit found anew", "edges of the circuit found anew"}

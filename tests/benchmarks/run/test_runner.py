@@ -21,7 +21,8 @@ from benchmarks.store import Store
 from edgewise import Circuit, EdgeScores, MaskedTransformer, Method
 from edgewise.discovery import Unsupported
 from edgewise.evaluate import compare_with_truth, evaluate
-from methods import METHODS, edge_pruning
+from edgewise.mask_training import MaskTraining
+from methods import METHODS
 from tasks import TASKS
 from tests.benchmarks.run.forked import ForkedRun
 from tests.benchmarks.run.small_runs import run_small
@@ -170,7 +171,7 @@ def test_a_training_is_cut_again_and_not_run_again(
 
     run_small([cut("ranking")], tmp_path / "trained")
     run_small([cut("threshold", threshold=1.0)], tmp_path / "cut")
-    monkeypatch.delattr(edge_pruning.Training, "step")
+    monkeypatch.delattr(MaskTraining, "step")
     run_small([cut("ranking"), cut("sparsity")], tmp_path / "cut")
     records = Store(tmp_path / "cut").finished()
     ranking, largest, above = sorted(records, key=lambda one: str(one.definition.settings["cut"]))

@@ -9,9 +9,9 @@ from torch import Tensor
 from benchmarks.speed.gpu import cases, correctness
 from benchmarks.speed.gpu.parts import Measurement, Setting
 from edgewise.architectures.gpt2 import GPT2Architecture
+from edgewise.mask_training import MaskTraining
 from edgewise.precision import products_in
 from edgewise.schedule import HeldOutputs
-from methods.edge_pruning import Training
 from tests.edgewise.places import made_up_devices
 
 CPU = torch.device("cpu")
@@ -81,13 +81,13 @@ def test_a_stale_buffer_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_that_forgets_its_optimiser_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    restore = Training.restore
+    restore = MaskTraining.restore
 
-    def forgetful(self: Training, tensors: dict[str, Tensor], state: dict[str, Any]) -> int:
+    def forgetful(self: MaskTraining, tensors: dict[str, Tensor], state: dict[str, Any]) -> int:
         kept = ("generator", "log_alpha", "multipliers")
         return restore(self, {name: tensors[name] for name in kept}, state)
 
-    monkeypatch.setattr(Training, "restore", forgetful)
+    monkeypatch.setattr(MaskTraining, "restore", forgetful)
     for _, run in of("Edge Pruning resumed"):
         with pytest.raises(AssertionError, match="tolerance 0"):
             run()
@@ -102,13 +102,13 @@ def test_a_device_that_draws_otherwise_is_noticed(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_run_that_never_repeats_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    step, noise = Training.step, iter(range(1, 99))
+    step, noise = MaskTraining.step, iter(range(1, 99))
 
-    def unsteady(self: Training, number: int) -> None:
+    def unsteady(self: MaskTraining, number: int) -> None:
         step(self, number)
         self.state(number)[0]["log_alpha"].data += 1e-6 * next(noise)
 
-    monkeypatch.setattr(Training, "step", unsteady)
+    monkeypatch.setattr(MaskTraining, "step", unsteady)
     for _, run in of("Edge Pruning twice"):
         with pytest.raises(AssertionError, match="tolerance 0"):
             run()

@@ -1,0 +1,122 @@
+"""UGS: uniform gradient sampling (Li & Janson 2024, arXiv:2409.09951).
+
+Every edge is kept with a probability p = σ(θ). A mask is 1 or 0 most of the time, and between the
+two with probability p(1 − p): then, and only then, p gets the mask's gradient. The loss has
+`λ Σ p` added, and a term for heads, which are cheaper to remove as a whole.
+Cost: one masked forward and one backward pass of every prompt with every sample per step, plus one
+full and one corrupted run per prompt in all.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from edgewise.circuit import EdgeScores
+from edgewise.graph import Graph
+from edgewise.mask_training import MaskMethod, Masks, SampledMasks
+from edgewise.method import Count, Positive
+
+START = 1.0
+"""Every θ before the first step: p is 0.73."""
+INTERIOR = 1e-3
+"""How far from 0 and 1 a mask has to be for its gradient to count."""
+
+
+@dataclass(frozen=True)
+class UGS(MaskMethod):
+    """The defaults are the paper's, with the learning rate that it has for this λ.
+
+    Gradients are clipped by their norm over all edges; the published code clips those of each kind
+    of edge. It also removes edges without a path from each mask, which does not change the logits.
+    """
+
+    penalty: Positive = 1e-3
+    """λ: what keeping an edge costs."""
+    learning_rate: Positive = 0.01
+    """AdamW's."""
+    batch_size: Count = 5
+    """Training pairs per step; all of them, if there are fewer."""
+    samples: Count = 12
+    """Masks drawn for each of these pairs."""
+    name: ClassVar[str] = "ugs"
+    label: ClassVar[str] = "UGS"
+    sweeps: ClassVar[str | None] = None
+
+    @property
+    def repeats(self) -> int:
+        return self.samples
+
+    def masks(self, graph: Graph, n_prompts: int, generator: Generator) -> "UniformMasks":
+        """Each edge is kept with a probability of 0.73."""
+        return UniformMasks(self, graph, n_prompts, generator.device)
+
+    def finish(self, trained: Mapping[str, Tensor], graph: Graph) -> EdgeScores:
+        """The ranking by the trained logits θ, `logits` `[reader, writer]`."""
+        return EdgeScores(trained["logits"], graph)
+
+
+class UniformMasks(Masks):
+    """The logits of one training."""
+
+    betas = (0.9, 0.995)
+    max_gradient_norm = 5.0
+
+    def __init__(self, method: UGS, graph: Graph, n_prompts: int, device: torch.device) -> None:
+        self._penalty = method.penalty
+        self._legal, self._feeds = graph.legal.to(device), graph.feeds.to(device)
+        self._n_heads, self._n_layers = graph.n_heads, graph.n_layers
+        self._heads = torch.cat(
+            [
+                torch.arange(b.writers.start, b.writers.stop)
+                for b in graph.blocks
+                if b.kind == "attention"
+            ]
+        ).to(device)
+        self._n_samples = method.samples * min(method.batch_size, n_prompts)
+        self._index = self._legal.flatten().nonzero().flatten()
+        self._logits = torch.full((graph.n_edges,), START, device=device).requires_grad_()
+        self.parameters, self.rates = {"logits": self._logits}, {"logits": method.learning_rate}
+
+    def noise(self, generator: Generator) -> Float[Tensor, "sample edge"]:
+        shape = self._n_samples, len(self._logits)
+        return torch.rand(shape, generator=generator, device=self._logits.device)
+
+    def sample(self, noise: Float[Tensor, "sample edge"]) -> tuple[SampledMasks, Tensor]:
+        probability = self._logits.sigmoid()
+        drawn = uniform_masks(probability, noise)
+        masks = drawn.new_zeros(len(drawn), self._legal.numel()).index_copy(1, self._index, drawn)
+        kept = drawn.new_zeros(self._legal.numel()).index_copy(0, self._index, probability)
+        penalty = self._penalty * probability.sum() + self._of_heads(kept.view(self._legal.shape))
+        return masks.view(-1, *self._legal.shape), penalty
+
+    def _of_heads(self, kept: Float[Tensor, "reader writer"]) -> Tensor:
+        """The term for heads: `ν Σ tanh(2x/LH) LH/2`, x the expected edges from and to a head."""
+        strength, n_heads = min(self._penalty / 2, 2e-4), self._n_heads * self._n_layers
+        into = self._feeds[:, self._heads].to(kept.dtype).T @ kept.sum(1)
+        edges = kept[:, self._heads].sum(0) + into
+        return strength * (torch.tanh(2 * edges / n_heads) * n_heads / 2).sum()
+
+    def trained(self) -> dict[str, Tensor]:
+        logits = torch.zeros(self._legal.shape, device=self._logits.device)
+        logits[self._legal] = self._logits.detach()
+        return {"logits": logits}
+
+
+def uniform_masks(
+    probability: Float[Tensor, " edge"], noise: Float[Tensor, "sample edge"]
+) -> Float[Tensor, "sample edge"]:
+    """Masks for `noise` uniform in [0, 1], 1 where it is well below the probability.
+
+    With w = p(1 − p), a mask is `1 − clamp((u − p)/w + ½, 0, 1)`. Its mean is p. A probability gets
+    the mean gradient of its masks that are neither 0 nor 1, as if all masks were such.
+    """
+    fixed = probability.detach()
+    width = fixed * (1 - fixed)
+    masks = 1 - ((noise - fixed) / width + 0.5).clamp(0, 1)
+    interior = (masks > INTERIOR) & (masks < 1 - INTERIOR)
+    share = interior / interior.sum(0).clamp(min=1)
+    return masks + len(masks) * share * (probability - fixed)

@@ -1,0 +1,102 @@
+"""The check sees bugs of methods that train masks, and of node scores."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from edgewise.graph import Graph
+from edgewise.mask_training import MaskTraining
+from methods import hisp, matryoshka, subnetwork_probing, ugs
+from tests.benchmarks.check.planted import differences
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unchecked")]  # as `edgewise check` runs
+
+Patch = pytest.MonkeyPatch
+
+
+def threshold_without_gradient(patch: Patch) -> None:
+    """The threshold of the soft choice does not move with the scores."""
+
+    def planted(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (masks,) = ctx.saved_tensors
+        return masks * (1 - masks) / ctx.temperature * gradient, None, None
+
+    patch.setattr(matryoshka._SoftTopK, "backward", staticmethod(planted))
+
+
+def other_temperature(patch: Patch) -> None:
+    soft_top_k = matryoshka.soft_top_k
+    patch.setattr(matryoshka, "soft_top_k", lambda *given: soft_top_k(*given[:2], 1.0))
+
+
+def other_objective(patch: Patch) -> None:
+    patch.setattr(matryoshka.Matryoshka, "loss", lambda self, task: task.training_loss)
+
+
+def every_mask_counts(patch: Patch) -> None:
+    """Masks that are 0 or 1 give the probability a gradient, too."""
+    patch.setattr(ugs, "INTERIOR", -1.0)
+
+
+def one_mask_for_all_repeats(patch: Patch) -> None:
+    """Every prompt runs once only, whatever the method asks for."""
+    draw = MaskTraining._draw
+    patch.setattr(MaskTraining, "_draw", lambda self: draw(self)[:: self._repeats])
+
+
+def readers_stay(patch: Patch) -> None:
+    """Edges from kept writers lead to removed components as well."""
+    patch.setattr(Graph, "between", lambda self, writers: self.legal & writers)
+
+
+def zeros_are_penalised(patch: Patch) -> None:
+    zero = subnetwork_probing.probability_of_zero
+    patch.setattr(subnetwork_probing, "probability_of_zero", lambda values: 1 - zero(values))
+
+
+def layers_as_they_are(patch: Patch) -> None:
+    """Importances are not divided by their layer's norm."""
+    patch.setattr(torch.linalg, "vector_norm", lambda values: torch.ones((), dtype=values.dtype))
+
+
+def signs_cancel(patch: Patch) -> None:
+    """The absolute value is taken of each edge, not of their sum."""
+
+    def planted(self: Any, batch: Any) -> Tensor:
+        clean = batch.trace()
+        scores = clean.scores(batch.loss(clean.logits, clean.logits), batch.difference(clean))
+        return scores.abs().sum(1, keepdim=True) * batch.model.graph.legal
+
+    patch.setattr(hisp.HISP, "scores", planted)
+
+
+BUGS: list[tuple[Callable[[Patch], None], str]] = [
+    (threshold_without_gradient, "matryoshka"),
+    (other_temperature, "matryoshka"),
+    (other_objective, "matryoshka"),
+    (every_mask_counts, "ugs"),
+    (one_mask_for_all_repeats, "ugs"),
+    (readers_stay, "node-pruning"),
+    (zeros_are_penalised, "subnetwork-probing"),
+    (layers_as_they_are, "hisp"),
+    (signs_cancel, "hisp"),
+]
+
+
+@pytest.mark.parametrize(
+    ("plant", "method"), BUGS, ids=[f"{plant.__name__}-{method}" for plant, method in BUGS]
+)
+def test_a_planted_bug_is_seen(
+    plant: Callable[[Patch], None], method: str, monkeypatch: Patch
+) -> None:
+    plant(monkeypatch)
+    found = {difference.metric for difference in differences(method, "ioi-t1")}
+    assert any("found anew" in metric or "score" in metric for metric in found)
+
+
+@pytest.mark.parametrize("method", sorted({method for _, method in BUGS}))
+def test_without_a_bug_there_is_no_difference(method: str) -> None:
+    assert differences(method, "ioi-t1") == []
