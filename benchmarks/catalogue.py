@@ -1,53 +1,120 @@
-"""What there is: methods, tasks and suites, each with the first line of its documentation."""
+"""What there is: methods, tasks and suites, with a line on each and all about one.
 
-import inspect
-import re
-import sys
+Methods and tasks are read from `catalogue.json`, which `make docs` writes from the code, so that a
+list takes no import of torch.
+"""
+
+import json
 import textwrap
 import tomllib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
-from benchmarks.grid.suite import SUITES, suite_names
-from methods import METHODS
-from tasks import PREFIX, TASKS, CustomTask
+from benchmarks.names import SUITES, unknown
+
+FILE = Path(__file__).with_name("catalogue.json")
 
 
 def catalogue() -> str:
     """Three lists, one line per entry."""
-    methods = {name: _first_line(sys.modules[cls.__module__]) for name, cls in METHODS.items()}
-    tasks = {name: task.description for name, task in TASKS.items()}
-    tasks[f"{PREFIX}FILE.jsonl"] = _first_line(CustomTask)
-    suites = {
-        name: tomllib.loads((SUITES / f"{name}.toml").read_text(encoding="utf-8"))["description"]
-        for name in suite_names()
+    kinds = {
+        "Methods": {name: entry["what"] for name, entry in _read()["methods"].items()},
+        "Tasks": {name: entry["what"] for name, entry in _read()["tasks"].items()},
+        "Suites": {name: suite["description"] for name, suite in _suites().items()},
     }
-    width = 2 + max(map(len, (*methods, *tasks, *suites)))
+    width = 2 + max(len(name) for entries in kinds.values() for name in entries)
     blocks = []
-    for title, entries in (("Methods", methods), ("Tasks", tasks), ("Suites", suites)):
+    for title, entries in kinds.items():
         lines = [f"{name:<{width}}{text}" for name, text in entries.items()]
-        blocks.append(f"{title}\n{textwrap.indent(chr(10).join(lines), '  ')}")
-    return "\n\n".join(blocks)
+        blocks.append(f"{title}\n{_indented(lines)}")
+    return "\n\n".join([*blocks, "All about one of them: edgewise list NAME"])
+
+
+def describe(name: str) -> str:
+    """All about a method, a task or a suite. Raises ValueError for a name that does not exist."""
+    methods, tasks, suites = _read()["methods"], _read()["tasks"], _suites()
+    if name in methods:
+        return _method(methods[name])
+    if name in tasks:
+        return _fields(tasks[name])
+    if name in suites:
+        return _suite(suites[name], SUITES / f"{name}.toml")
+    raise ValueError(unknown("method, task or suite", name, [*methods, *tasks, *suites]))
 
 
 def method_table() -> str:
-    """The README's table, from the methods' module docstrings: what, from which paper, the cost."""
-    lines = []
-    for name, cls in METHODS.items():
-        text = inspect.getdoc(sys.modules[cls.__module__]) or ""
-        cost = re.search(r"^Cost: (.+?)(?:\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
-        assert cost is not None, f"the docstring of {cls.__module__} does not say the cost"
-        file = cls.__module__.replace(".", "/") + ".py"
-        lines.append(
-            {
-                "method": f"[`{name}`]({file})",
-                "what": _first_line(sys.modules[cls.__module__]).rstrip("."),
-                "cost": " ".join(cost[1].split()).rstrip("."),
-            }
-        )
+    """The README's table: what a method does, from which paper, and its cost."""
+    lines = [
+        {
+            "method": f"[`{name}`]({entry['file']})",
+            "what": entry["what"].rstrip("."),
+            "cost": entry["cost"],
+        }
+        for name, entry in _read()["methods"].items()
+    ]
     return tabulate(lines, "keys", tablefmt="github")
 
 
-def _first_line(thing: Any) -> str:
-    return (inspect.getdoc(thing) or "").partition("\n")[0]
+def _method(entry: Mapping[str, Any]) -> str:
+    facts = {name: value for name, value in entry.items() if isinstance(value, str)}
+    blocks = [_fields(facts), "Settings, for --set NAME=VALUE and suites:"]
+    for setting in entry["settings"]:
+        head = f"{setting['setting']} = {setting['default']}  ({setting['type']})"
+        blocks.append(f"{_wrapped(head, '  ')}\n{_wrapped(setting['meaning'], '      ')}")
+    if not entry["settings"]:
+        blocks.append("  none")
+    if entry["task defaults"]:
+        blocks.append("Other defaults on some tasks:")
+        blocks += [_wrapped(line, "  ") for line in entry["task defaults"]]
+    return "\n\n".join(blocks)
+
+
+def _suite(suite: Mapping[str, Any], file: Path) -> str:
+    methods = dict.fromkeys(entry["name"] for entry in suite["method"])
+    facts = {
+        "what": suite["description"],
+        "tasks": ", ".join(suite["tasks"]),
+        "methods": ", ".join(methods),
+        "file": str(file),
+        "what it costs": f"edgewise run {file.stem} --dry-run",
+    }
+    return _fields(facts)
+
+
+def _fields(facts: Mapping[str, str]) -> str:
+    width = 2 + max(map(len, facts))
+    return "\n".join(
+        _wrapped(text, f"{name:<{width}}", " " * width) for name, text in facts.items()
+    )
+
+
+def _wrapped(text: str, first: str, rest: str | None = None) -> str:
+    return textwrap.fill(
+        text,
+        100,
+        initial_indent=first,
+        subsequent_indent=first if rest is None else rest,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+def _indented(lines: Iterable[str]) -> str:
+    return textwrap.indent("\n".join(lines), "  ")
+
+
+@cache
+def _read() -> Mapping[str, Any]:
+    return json.loads(FILE.read_text(encoding="utf-8"))
+
+
+@cache
+def _suites() -> Mapping[str, Any]:
+    return {
+        path.stem: tomllib.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(SUITES.glob("*.toml"))
+    }

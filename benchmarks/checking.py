@@ -1,6 +1,5 @@
 """What suites, settings and records are checked with: strict types and readable problems."""
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -9,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from benchmarks.names import unknown
 from edgewise.method import expectation
 
 STRICT = ConfigDict(
@@ -21,14 +21,6 @@ Known = Callable[[Sequence[int | str]], tuple[str, Iterable[str]]]
 
 _LONGEST = 80
 _TABLES = ("dict_type", "model_type")
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """The message for a name that does not exist, with the closest that do."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"closest: {', '.join(close)}" if close else f"known: {', '.join(known)}"
-    return f"unknown {kind} {name!r}; {hint}"
 
 
 def one_of(kind: str, known: Collection[str]) -> AfterValidator:

@@ -327,14 +327,22 @@ def migrate(folder: Path) -> None:
     click.echo(f"{folder}: {migrate(folder)} cells brought up to date")
 
 
-@main.command(name="list", epilog=_EXAMPLE + "edgewise list")
+@main.command(name="list", epilog=_EXAMPLE + "edgewise list edge-pruning")
+@click.argument("name", required=False)
 @click.option("--markdown", is_flag=True, help="Print the README's table of methods instead.")
 @_verb
-def list_(markdown: bool) -> None:
-    """Methods, tasks and suites, with a line on each."""
-    from benchmarks.catalogue import catalogue, method_table
+def list_(name: str | None, markdown: bool) -> None:
+    """Methods, tasks and suites, with a line on each.
 
-    click.echo(method_table() if markdown else catalogue())
+    With NAME, all about one of them: a method's settings with their defaults, ranges and meanings,
+    a task's prompts and metrics, or what is in a suite.
+    """
+    from benchmarks.catalogue import catalogue, describe, method_table
+
+    if markdown:
+        click.echo(method_table())
+    else:
+        click.echo(catalogue() if name is None else describe(name))
 
 
 def _end(outcomes: "list[Outcome]") -> None:

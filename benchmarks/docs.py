@@ -1,7 +1,7 @@
 """The pages of docs/ that come from the code: `python -m benchmarks.docs docs/` writes them.
 
-`methods.md` and `tasks.md` are written as a whole. In the hand-written `suites.md` the list of
-suites between two markers is filled in.
+It also writes the catalogue that `edgewise list` reads. `methods.md` and `tasks.md` are written as
+a whole. In the hand-written `suites.md` the list of suites between two markers is filled in.
 """
 
 import ast
@@ -21,14 +21,15 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 import click
 from tabulate import tabulate
 
+from benchmarks.catalogue import FILE as CATALOGUE
 from benchmarks.grid.cell import BUNDLED, TINY_LLAMA
 from benchmarks.grid.settings import allowed, task_defaults
-from benchmarks.grid.suite import SUITES, suite_names
+from benchmarks.names import SUITES, suite_names
 from edgewise.method import Method
 from edgewise.metrics import Metric
 from edgewise.pretrained import load_tokenizer
 from methods import METHODS
-from tasks import TASKS, CustomTask, TaskBuilder
+from tasks import PREFIX, TASKS, CustomTask, TaskBuilder
 from tasks.models.bundled import FOLDER
 from tasks.models.tiny_llama import tiny_tokenizer
 from tasks.tracr import CATEGORICAL_METRICS, NUMERICAL_METRICS, TracrTask
@@ -47,12 +48,55 @@ FAMILIES = {
 }
 
 
-def pages(folder: Path) -> dict[str, str]:
-    """The text of every page that comes from the code, by its file's name in `folder`."""
-    return {
+def pages(folder: Path) -> dict[Path, str]:
+    """The text of every file that comes from the code; the pages are in `folder`."""
+    texts = {
         "methods.md": methods_page(),
         "tasks.md": tasks_page(),
         "suites.md": _with_suites((folder / "suites.md").read_text(encoding="utf-8")),
+    }
+    return {CATALOGUE: catalogue(), **{folder / name: text for name, text in texts.items()}}
+
+
+def catalogue() -> str:
+    """What `edgewise list` shows of methods and tasks, as JSON."""
+    found = {
+        "methods": {name: _method_facts(name) for name in METHODS},
+        "tasks": {name: _task_facts(task) for name, task in TASKS.items()},
+    }
+    found["tasks"][f"{PREFIX}FILE.jsonl"] = {"what": _documentation(CustomTask)[0]}
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
+def _method_facts(name: str) -> dict[str, Any]:
+    method = METHODS[name]
+    summary, text = _documentation(sys.modules[method.__module__])
+    cost = re.search(r"^Cost: (.+?)(?:\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert cost is not None, f"the docstring of {method.__module__} does not say the cost"
+    return {
+        "what": summary,
+        "cost": " ".join(cost[1].split()).rstrip("."),
+        "family": FAMILIES[method.family],
+        "version": str(method.version),
+        "file": _file_of(method),
+        "settings": [
+            {key: value.strip("`") for key, value in row.items()} for row in _settings(name)
+        ],
+        "task defaults": [
+            line.removeprefix("- ").replace("`", "")
+            for line in _task_defaults(method, task_defaults().get(name, {}))
+        ],
+    }
+
+
+def _task_facts(task: TaskBuilder) -> dict[str, str]:
+    row = {key: value.replace("`", "").replace("**", "") for key, value in _task_row(task).items()}
+    del row["task"]
+    return {
+        **row,
+        "prompts": f"{row['prompts']} for training, validation and test",
+        "metrics": f"{row['metrics']}; circuits are chosen by the first",
+        "file": type(task).__module__.replace(".", "/") + ".py",
     }
 
 
@@ -313,9 +357,9 @@ def _joined(blocks: Iterable[str]) -> str:
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def main(folder: Path) -> None:
     """Write the pages that come from the code into FOLDER."""
-    for name, text in pages(folder).items():
-        (folder / name).write_text(text, encoding="utf-8")
-        click.echo(f"wrote {folder / name}")
+    for path, text in pages(folder).items():
+        path.write_text(text, encoding="utf-8")
+        click.echo(f"wrote {path}")
 
 
 if __name__ == "__main__":

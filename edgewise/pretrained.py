@@ -1,29 +1,23 @@
 """Models and tokenizers from a folder or the Hugging Face hub: complete, and without own code.
 
 transformers fills weights that a checkpoint lacks with random numbers, and asks whether to run
-Python code that lies beside a model. Here the first is an error, and such code never runs.
+Python code that lies beside a model. Here the first is an error, and such code never runs. Its
+import takes seconds, so it waits until a model is loaded.
 """
 
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import logging
-from transformers.utils.import_utils import is_accelerate_available
 
 from edgewise.architectures import check_supported, check_type
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 NAMED = 5
 """The most tensors of a kind that an error names."""
@@ -36,13 +30,16 @@ def load_model(
     *,
     dtype: torch.dtype = torch.float32,
     device_map: str | Mapping[str, int | str | torch.device] | None = None,
-) -> PreTrainedModel:
+) -> "PreTrainedModel":
     """A causal language model by hub id or folder.
 
     Raises ValueError for a model type that is not supported, before any weight is read, and for a
     checkpoint whose tensors are not the model's; OSError for a model that is neither on disk nor
     downloadable.
     """
+    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+    from transformers.utils.import_utils import is_accelerate_available
+
     if device_map is not None and not is_accelerate_available():
         raise ValueError(
             f"device_map={device_map!r} needs the package accelerate: pip install 'edgewise[large]'"
@@ -67,14 +64,18 @@ def load_model(
     return model
 
 
-def load_tokenizer(id_or_folder: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(id_or_folder: str | Path) -> "PreTrainedTokenizerBase":
     """A tokenizer by hub id or folder."""
+    from transformers import AutoTokenizer
+
     return AutoTokenizer.from_pretrained(id_or_folder, trust_remote_code=False)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the table of missing tensors, some lines long, that transformers logs."""
+    from transformers.utils import logging
+
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

@@ -11,13 +11,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
 
 from edgewise import flops
 from edgewise.architectures import Architecture, architecture_of
@@ -28,6 +27,9 @@ from edgewise.pretrained import load_model
 from edgewise.schedule import Part, whole
 from edgewise.targets import check_range, distinct_rows, rows_of
 from edgewise.writers import WriterBuffer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Mask = Float[Tensor, "*mask reader writer"] | Bool[Tensor, "*mask reader writer"]
 Logits = (
@@ -48,7 +50,7 @@ class MaskedTransformer:
 
     def __init__(
         self,
-        model: PreTrainedModel | Architecture,
+        model: "PreTrainedModel | Architecture",
         *,
         embeddings: Literal["separate", "joint"] = "separate",
         kv_heads: Literal["query", "key-value"] = "query",
@@ -58,7 +60,7 @@ class MaskedTransformer:
             raise ValueError(f"embeddings={embeddings!r}; expected 'separate' or 'joint'")
         if kv_heads not in ("query", "key-value"):
             raise ValueError(f"kv_heads={kv_heads!r}; expected 'query' or 'key-value'")
-        if isinstance(model, PreTrainedModel):
+        if not isinstance(model, Architecture):
             id = id or model.config.name_or_path
             model = architecture_of(model.eval().requires_grad_(False))
         self.architecture = model

@@ -1,5 +1,4 @@
-"""RelP: relevance patching, EAP by layer-wise relevance propagation (Jafari et al. 2025,
-arXiv:2508.21258).
+"""RelP: relevance patching (Jafari et al. 2025, arXiv:2508.21258), by relevance propagation.
 
 EAP's formula with other gradients: a norm's denominator is a constant, an activation's slope is the
 secant's, φ(x) / x, and the two factors of a gated MLP get half of the gradient each.

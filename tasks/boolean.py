@@ -16,12 +16,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice, product
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool
 from torch import Generator, Tensor
-from transformers import PreTrainedTokenizerBase
 
 from edgewise.prompts import PromptPairs
 from edgewise.task import Sizes, Task
@@ -29,6 +28,9 @@ from edgewise.transformer import MaskedTransformer
 from tasks.shared.builder import OnAnyModel
 from tasks.shared.next_token import Example, next_token_task, stacked
 from tasks.shared.text import counts, encode, tokenizer_name
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 MAX_LITERALS, MAX_DEPTH, MAX_NOTS = 6, 3, 2
 SHARES = {"train": 0.5, "validation": 0.1, "test": 0.4}
@@ -88,7 +90,7 @@ class BooleanTask(OnAnyModel):
     def build(
         self,
         model: MaskedTransformer | None,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: "PreTrainedTokenizerBase",
         *,
         seed: int,
         sizes: Sizes | None = None,
@@ -113,7 +115,7 @@ class BooleanTask(OnAnyModel):
     def prompt(self, expression: str) -> str:
         return self.introduction + QUESTION.format(expression=expression)
 
-    def _pairs(self, tokenizer: PreTrainedTokenizerBase, asked: list[Question]) -> PromptPairs:
+    def _pairs(self, tokenizer: "PreTrainedTokenizerBase", asked: list[Question]) -> PromptPairs:
         ids = answer_ids(tokenizer, self.prompt(asked[0].clean))
         clean = encode(tokenizer, [self.prompt(question.clean) for question in asked])
         corrupted = encode(tokenizer, [self.prompt(question.corrupted) for question in asked])
@@ -133,7 +135,7 @@ BOOLEAN_FEW_SHOT = BooleanTask(
 )
 
 
-def answer_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> dict[bool, int]:
+def answer_ids(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> dict[bool, int]:
     """The token that each value adds to a prompt; all prompts of a task end in the same words."""
     before, *after = encode(tokenizer, [prompt, f"{prompt} False", f"{prompt} True"])
     unknown: Any = tokenizer.unk_token_id
@@ -147,7 +149,7 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> dict[bool, in
 
 
 def _check(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     asked: list[Question],
     clean: list[list[int]],
     corrupted: list[list[int]],

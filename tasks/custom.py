@@ -23,11 +23,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from torch import Generator
-from transformers import PreTrainedTokenizerBase
 
 from edgewise.progress import track
 from edgewise.task import Sizes, Task
@@ -35,6 +34,9 @@ from edgewise.transformer import MaskedTransformer
 from tasks.shared.builder import OnAnyModel
 from tasks.shared.next_token import Example, next_token_task, stacked
 from tasks.shared.text import encode
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 PREFIX = "custom:"
 SPLITS = ("train", "validation", "test")
@@ -91,7 +93,7 @@ class CustomTask(OnAnyModel):
     def build(
         self,
         model: MaskedTransformer | None,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: "PreTrainedTokenizerBase",
         *,
         seed: int,
         sizes: Sizes | None = None,
@@ -113,7 +115,7 @@ class CustomTask(OnAnyModel):
             splits[kind] = stacked([examples[number] for number in numbers[:asked]])
         return next_token_task(self.name, self.version, splits)
 
-    def _examples(self, tokenizer: PreTrainedTokenizerBase) -> dict[int, Example]:
+    def _examples(self, tokenizer: "PreTrainedTokenizerBase") -> dict[int, Example]:
         numbers = list(self.lines)
         places = {number: place for place, number in enumerate(numbers)}
         unknown = _unknown_token(tokenizer)
@@ -250,20 +252,20 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _encoded(tokenizer: PreTrainedTokenizerBase, lines: Iterable[Line]) -> TokenIds:
+def _encoded(tokenizer: "PreTrainedTokenizerBase", lines: Iterable[Line]) -> TokenIds:
     """The ids of all texts that `_tokens` asks for."""
     spans = [span for line in lines for span in (*line.clean, *line.corrupted)]
     texts = list(dict.fromkeys(text for stem, tagged in spans for text in (stem, stem + tagged)))
     return dict(zip(texts, encode(tokenizer, texts), strict=True))
 
 
-def _unknown_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
+def _unknown_token(tokenizer: "PreTrainedTokenizerBase") -> int | None:
     """The id of the unknown token; None if it is also the token of the beginning or the end."""
     unknown: Any = tokenizer.unk_token_id
     return None if unknown in (tokenizer.bos_token_id, tokenizer.eos_token_id) else unknown
 
 
-def _unknown_words(tokenizer: PreTrainedTokenizerBase, line: Line) -> str:
+def _unknown_words(tokenizer: "PreTrainedTokenizerBase", line: Line) -> str:
     texts = [stem + tagged for side in (line.clean, line.corrupted) for stem, tagged in side[-1:]]
     words = dict.fromkeys(word for text in texts for word in text.split())
     ids = encode(tokenizer, list(words))

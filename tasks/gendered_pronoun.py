@@ -15,11 +15,10 @@ same pronoun.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Generator
-from transformers import PreTrainedTokenizerBase
 
 from edgewise.prompts import PromptPairs
 from edgewise.task import Sizes, Task
@@ -28,6 +27,9 @@ from tasks.shared.builder import OnAnyModel
 from tasks.shared.next_token import next_token_task
 from tasks.shared.text import Vocabulary, counts, draw, fill, tokenise_answered
 from tasks.words.gendered_pronoun import BOYS, GIRLS, HELD_OUT_SENTENCES, QUALITIES, SENTENCES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 ANSWER = " {pronoun}"
 PRONOUNS = {"she": GIRLS, "he": BOYS}
@@ -50,7 +52,7 @@ class GenderedPronoun(OnAnyModel):
     def build(
         self,
         model: MaskedTransformer | None,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: "PreTrainedTokenizerBase",
         *,
         seed: int,
         sizes: Sizes | None = None,
@@ -72,7 +74,7 @@ class GenderedPronoun(OnAnyModel):
 GENDERED_PRONOUN = GenderedPronoun()
 
 
-def read_vocabulary(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
+def read_vocabulary(tokenizer: "PreTrainedTokenizerBase") -> Vocabulary:
     """The usable words, checked in every prompt, with and without its answer."""
     return tokenise_answered(
         tokenizer,

@@ -19,12 +19,11 @@ of 0 on average over all years.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Generator, Tensor
-from transformers import PreTrainedTokenizerBase
 
 from edgewise.prompts import PromptPairs
 from edgewise.task import Sizes, Task
@@ -41,6 +40,9 @@ from tasks.shared.text import (
 )
 from tasks.shared.years import Years
 from tasks.words.greater_than import NOUNS, SENTENCES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 CENTURIES = tuple(map(str, range(10, 22)))
 DIGITS = tuple(f"{year:02}" for year in range(100))
@@ -65,7 +67,7 @@ class GreaterThan(OnAnyModel):
     def build(
         self,
         model: MaskedTransformer | None,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: "PreTrainedTokenizerBase",
         *,
         seed: int,
         sizes: Sizes | None = None,
@@ -137,7 +139,7 @@ GREATER_THAN_01 = GreaterThan("greater-than-01", "01")
 
 
 def read_vocabulary(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
 ) -> tuple[Vocabulary, Int[Tensor, "100"]]:
     """The usable nouns and years, in order, and the tokens of the two digits 00 to 99."""
     years = _two_token_years(tokenizer)
@@ -151,7 +153,7 @@ def read_vocabulary(
     return vocabulary, _digit_tokens(tokenizer, vocabulary)
 
 
-def _two_token_years(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def _two_token_years(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
     years = [century + digits for century in CENTURIES for digits in DIGITS]
     before, *after = encode(tokenizer, ["a", *(f"a {text}" for text in (*CENTURIES, *years))])
     added = [tokens[len(before) :] for tokens in after]
@@ -169,7 +171,9 @@ def _two_token_years(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     return found
 
 
-def _digit_tokens(tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary) -> Int[Tensor, "100"]:
+def _digit_tokens(
+    tokenizer: "PreTrainedTokenizerBase", vocabulary: Vocabulary
+) -> Int[Tensor, "100"]:
     """The tokens of 00 to 99. Those in no usable year (GPT-2: 00) are spelled like the others."""
     known = {year[2:]: tokens[1] for year, tokens in vocabulary.words["year"].items()}
     digits, token = next(iter(known.items()))

@@ -15,12 +15,11 @@ first name is right half the time in `ioi` and every time in `ioi-t1`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from jaxtyping import Int
 from torch import Generator, Tensor
-from transformers import PreTrainedTokenizerBase
 
 from edgewise.prompts import PromptPairs
 from edgewise.task import Sizes, Task
@@ -29,6 +28,9 @@ from tasks.shared.builder import OnAnyModel
 from tasks.shared.next_token import next_token_task
 from tasks.shared.text import Vocabulary, counts, draw, fill, tokenise_answered
 from tasks.words.ioi import HELD_OUT_SENTENCES, NAMES, OBJECTS, PLACES, SENTENCES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 ORDERS = {"ABBA": (0, 1, 1, 0), "BABA": (1, 0, 1, 0)}
 """Whose name is in each slot. 0: the indirect object, 1: the subject."""
@@ -71,7 +73,7 @@ class IndirectObject(OnAnyModel):
     def build(
         self,
         model: MaskedTransformer | None,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: "PreTrainedTokenizerBase",
         *,
         seed: int,
         sizes: Sizes | None = None,
@@ -111,7 +113,7 @@ IOI_T1 = IndirectObject(
 
 
 def read_vocabulary(
-    tokenizer: PreTrainedTokenizerBase, templates: Sequence[Template]
+    tokenizer: "PreTrainedTokenizerBase", templates: Sequence[Template]
 ) -> Vocabulary:
     """The usable words, checked in every prompt, with and without its answer."""
     return tokenise_answered(

@@ -19,12 +19,13 @@ MAY_IMPORT = {
     "tests": {"edgewise", "methods", "tasks", "benchmarks", "tests"},
 }
 ROOMS = {
-    "checking": {"checking"},
+    "names": {"names"},
+    "checking": {"checking", "names"},
     "record": {"checking", "record"},
     "files": {"checking", "files", "record"},
     "store": {"files", "record", "store"},
     "warnings": {"record", "warnings"},
-    "grid": {"checking", "grid", "record"},
+    "grid": {"checking", "grid", "names", "record"},
     "run": {"files", "grid", "record", "run", "store", "warnings"},
     "drawing": {"drawing", "files", "record"},
     "report": {"drawing", "files", "grid", "record", "report", "store", "warnings"},

@@ -20,17 +20,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from benchmarks.checking import unknown
 from benchmarks.grid.cell import BUNDLED, Bench, Cell, ModelOptions
 from benchmarks.grid.crossing import Crossing, crossings_of
 from benchmarks.grid.search import Search
 from benchmarks.grid.settings import grid, resolve
 from benchmarks.grid.tables import MethodEntry, SuiteTable, builder_of, suite_problems
+from benchmarks.names import SUITES, suite_names, unknown
 from edgewise.task import Sizes
 from methods import METHODS
 from tasks import TaskBuilder
-
-SUITES = Path(__file__).parents[1] / "suites"
 
 
 @dataclass(frozen=True)
@@ -49,11 +47,6 @@ class SuiteError(ValueError):
 
     def __init__(self, source: str, problems: list[str]) -> None:
         super().__init__("\n".join(f"{source}: {problem}" for problem in problems))
-
-
-def suite_names() -> list[str]:
-    """The suites that come with the package."""
-    return sorted(path.stem for path in SUITES.glob("*.toml"))
 
 
 def load_suite(name_or_file: str, *, only: str | None = None) -> Suite:

@@ -18,10 +18,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from benchmarks.checking import STRICT, Axis, one_of, problems, unknown
+from benchmarks.checking import STRICT, Axis, one_of, problems
 from benchmarks.grid.cell import BUNDLED, SPARSITIES
 from benchmarks.grid.search import Search
 from benchmarks.grid.settings import Settings, allowed, grid, resolve, typed
+from benchmarks.names import unknown
 from edgewise.graph import ABLATIONS
 from edgewise.precision import DTYPES
 from edgewise.task import Sizes

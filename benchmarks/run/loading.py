@@ -5,10 +5,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from benchmarks.grid.cell import BUNDLED, TINY_LLAMA, Bench, Cell, ModelOptions
 from edgewise import MaskedTransformer, Task
@@ -18,6 +17,9 @@ from edgewise.pretrained import load_tokenizer
 from tasks import find_task
 from tasks.models.bundled import FOLDER
 from tasks.models.tiny_llama import tiny_llama, tiny_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _NOT_CONTENT = ("version", "truncation", "padding", "decoder")
 
@@ -111,7 +113,7 @@ def identity_of(bench: Bench, loader: Loader) -> dict[str, Any]:
     }
 
 
-def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_hash(tokenizer: "PreTrainedTokenizerBase") -> str:
     """SHA-256 of a tokenizer's content, without how a batch is padded or cut.
 
     Of a tokenizer without a fast version, only the vocabulary and the special tokens.

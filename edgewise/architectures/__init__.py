@@ -1,16 +1,16 @@
 """How a model is cut into writers and readers: one file per family, one line here for each."""
 
-from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
 
-from edgewise.architectures.gpt2 import GPT2Architecture
-from edgewise.architectures.llama import LlamaArchitecture
 from edgewise.architectures.spread import spread
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 @runtime_checkable
@@ -86,12 +86,13 @@ class Architecture(Protocol):
         ...
 
 
-ARCHITECTURES: dict[str, Callable[[Any], Architecture]] = {
-    "gpt2": GPT2Architecture,
-    "llama": LlamaArchitecture,
-    "mistral": LlamaArchitecture,
-    "qwen2": LlamaArchitecture,
+ARCHITECTURES = {
+    "gpt2": "gpt2:GPT2Architecture",
+    "llama": "llama:LlamaArchitecture",
+    "mistral": "llama:LlamaArchitecture",
+    "qwen2": "llama:LlamaArchitecture",
 }
+"""Module and class for each type of model; imported when needed, as transformers takes seconds."""
 
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _EXPECTED = "which is not supported; expected float32, bfloat16 or float16 throughout"
@@ -107,7 +108,7 @@ def check_type(model_type: str | None, name: str | None) -> None:
         )
 
 
-def check_supported(config: PreTrainedConfig) -> None:
+def check_supported(config: "PreTrainedConfig") -> None:
     """Raises ValueError for a model type that is not supported, and for quantised weights."""
     check_type(config.model_type, config.name_or_path)
     if getattr(config, "quantization_config", None) is not None:
@@ -115,7 +116,7 @@ def check_supported(config: PreTrainedConfig) -> None:
         raise ValueError(f"the weights{model} are quantised, {_EXPECTED}")
 
 
-def architecture_of(model: PreTrainedModel) -> Architecture:
+def architecture_of(model: "PreTrainedModel") -> Architecture:
     """The architecture of a loaded Hugging Face model, by its `model_type`.
 
     Its layers may lie on several devices.
@@ -128,4 +129,5 @@ def architecture_of(model: PreTrainedModel) -> Architecture:
     for name, weight in model.named_parameters():
         if weight.dtype not in _DTYPES:
             raise ValueError(f"weight {name} is {weight.dtype}, {_EXPECTED}")
-    return spread(ARCHITECTURES[model.config.model_type](model), model)
+    family = resolve_name(f"{__name__}.{ARCHITECTURES[model.config.model_type]}")
+    return spread(family(model), model)

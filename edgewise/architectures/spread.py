@@ -7,13 +7,15 @@ gradients are too; only one block's inputs and outputs travel at a time. So that
 for the writers' outputs, beside its share of the weights.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import Module
-from transformers import PreTrainedModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Spread:
@@ -58,7 +60,7 @@ class Spread:
         return self._inner.unembed(x).to(self._home)
 
 
-def spread(architecture: Any, model: PreTrainedModel) -> Any:
+def spread(architecture: Any, model: "PreTrainedModel") -> Any:
     """The architecture, following the model's weights if they lie on several devices.
 
     Raises ValueError for single weights that a device map has left off every device, and for a
@@ -78,7 +80,7 @@ def spread(architecture: Any, model: PreTrainedModel) -> Any:
     return Spread(architecture, next(iter(architecture.weights().values())).device, layers)
 
 
-def _is_layer(module: Module, model: PreTrainedModel) -> bool:
+def _is_layer(module: Module, model: "PreTrainedModel") -> bool:
     """Whether the model's authors ask for this module to be kept on one device."""
     return type(module).__name__ in (model._no_split_modules or ())
 

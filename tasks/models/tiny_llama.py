@@ -4,19 +4,24 @@ The model has learnt nothing. Its weights come from a fixed seed. They are large
 newly initialised model, so that its predictions depend on the prompt.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM
-from transformers import PreTrainedTokenizerFast as FastTokenizer
 
 from tasks.boolean import BOOLEAN_FEW_SHOT, BOOLEAN_INSTRUCTION
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 SEED, WEIGHT_SIZE = 0, 0.2
 UNKNOWN = "?"
 
 
-def tiny_llama() -> LlamaForCausalLM:
+def tiny_llama() -> "LlamaForCausalLM":
     """Two layers of four heads, the same at every call; the global random state is not changed."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     config = LlamaConfig(
         vocab_size=len(_vocabulary()),
         hidden_size=32,
@@ -33,11 +38,13 @@ def tiny_llama() -> LlamaForCausalLM:
         return LlamaForCausalLM(config)
 
 
-def tiny_tokenizer() -> FastTokenizer:
+def tiny_tokenizer() -> "PreTrainedTokenizerFast":
     """Every word and mark of the Boolean prompts is one token."""
+    from transformers import PreTrainedTokenizerFast
+
     tokenizer = Tokenizer(models.WordLevel(_vocabulary(), unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = _splitter()  # pyright: ignore[reportAttributeAccessIssue]
-    return FastTokenizer(tokenizer_object=tokenizer, unk_token=UNKNOWN)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=UNKNOWN)
 
 
 def _vocabulary() -> dict[str, int]:

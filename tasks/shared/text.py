@@ -9,14 +9,16 @@ Prompts are assembled from ids alone, so 100,000 of them need no more tokenising
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Int
 from torch import Generator, Tensor
-from transformers import PreTrainedTokenizerBase
 
 from edgewise.task import Sizes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 WordIds = dict[str, dict[str, tuple[int, ...]]]
 """Slot -> word -> token ids."""
@@ -52,14 +54,14 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
     """Token ids as the model expects them, with a BOS where the tokenizer adds one."""
     encoding: Any = tokenizer(list(texts))
     return encoding["input_ids"]
 
 
 def tokenise(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     sentences: Sequence[str],
     candidates: Mapping[str, Sequence[str]],
     *,
@@ -82,7 +84,7 @@ def tokenise(
 
 
 def tokenise_answered(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     answered: Mapping[str, str],
     candidates: Mapping[str, Sequence[str]],
     *,
@@ -164,12 +166,12 @@ def fill(
     return tokens, widths[which]
 
 
-def tokenizer_name(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_name(tokenizer: "PreTrainedTokenizerBase") -> str:
     return tokenizer.name_or_path or type(tokenizer).__name__
 
 
 def _known(
-    tokenizer: PreTrainedTokenizerBase, words: Sequence[str], width: int
+    tokenizer: "PreTrainedTokenizerBase", words: Sequence[str], width: int
 ) -> dict[str, tuple[int, ...]]:
     """The words that add `width` known tokens to a text; the first of those with the same ids."""
     before, *after = encode(tokenizer, ["a", *(f"a {word}" for word in words)])
@@ -182,7 +184,7 @@ def _known(
 
 
 def _pattern(
-    tokenizer: PreTrainedTokenizerBase, sentence: str, ids: WordIds, widths: Mapping[str, int]
+    tokenizer: "PreTrainedTokenizerBase", sentence: str, ids: WordIds, widths: Mapping[str, int]
 ) -> Pattern:
     """Finds the slots: fillings with words that differ in every token differ exactly there."""
     pairs = {slot: _stand_ins(words) for slot, words in ids.items()}
@@ -219,7 +221,7 @@ def _stand_ins(words: Mapping[str, tuple[int, ...]]) -> tuple[str, str]:
 
 
 def _usable(
-    tokenizer: PreTrainedTokenizerBase, patterns: Mapping[str, Pattern], ids: WordIds, slot: str
+    tokenizer: "PreTrainedTokenizerBase", patterns: Mapping[str, Pattern], ids: WordIds, slot: str
 ) -> dict[str, tuple[int, ...]]:
     """The words of a slot with which every sentence's assembled ids equal the tokenizer's."""
     usable = dict(ids[slot])
@@ -241,7 +243,7 @@ def _usable(
 
 
 def _check_enough(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     ids: WordIds,
     needed: Mapping[str, int],
     widths: Mapping[str, int],

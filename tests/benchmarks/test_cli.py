@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -161,6 +163,39 @@ def test_list_names_every_method_task_and_suite() -> None:
     assert result.exit_code == 0
     first_words = {line.split()[0] for line in result.stdout.splitlines() if line.startswith("  ")}
     assert first_words >= {*METHODS, *TASKS, "tracr", "stories"}
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("acdc", ["threshold = 0.001", "a number, above 0", "An edge is removed if"]),
+        ("edge-pruning", ["Other defaults on some tasks", "tracr-reverse"]),
+        ("ioi", ["200 / 200 / 1,000", "logit_difference"]),
+        ("tracr", ["Twelve compiled programs", "tracr-sort", "edgewise run tracr --dry-run"]),
+        ("custom:FILE.jsonl", ["JSON lines"]),
+    ],
+)
+def test_list_says_all_about_one_name(name: str, parts: list[str]) -> None:
+    result = invoke("list", name)
+    assert result.exit_code == 0
+    assert [part for part in parts if part not in result.stdout] == []
+
+
+def test_list_answers_a_wrong_name_with_the_closest() -> None:
+    result = invoke("list", "edge-prunning")
+    assert result.exit_code == 2
+    assert "unknown method, task or suite 'edge-prunning'; closest: edge-pruning" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "eap"]])
+def test_help_and_lists_import_neither_torch_nor_pandas(arguments: list[str]) -> None:
+    """So that they are there in a fraction of a second."""
+    code = (
+        "import sys; from benchmarks.cli import main; main(sys.argv[1:], standalone_mode=False); "
+        "assert not {'torch', 'pandas', 'transformers', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
 
 
 def test_discover_then_report_say_what_was_found_and_where_it_is(tmp_path: Path) -> None:

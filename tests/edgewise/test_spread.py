@@ -124,6 +124,6 @@ def test_a_device_map_of_one_device_changes_nothing(device_map: Any) -> None:
 def test_without_accelerate_the_error_names_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("edgewise.pretrained.is_accelerate_available", lambda: False)
+    monkeypatch.setattr("transformers.utils.import_utils.is_accelerate_available", lambda: False)
     with pytest.raises(ValueError, match=r"pip install 'edgewise\[large\]'"):
         MaskedTransformer.from_pretrained(TINY, device_map="auto")

@@ -284,7 +284,7 @@ def test_a_program_that_tracr_cannot_compile_is_an_error_that_names_it() -> None
 
 
 @pytest.mark.slow
-def test_jax_is_not_imported_until_something_is_compiled() -> None:
-    imports = "import sys, tasks, edgewise, edgewise.architectures.tracr"
-    code = f"{imports}; assert 'jax' not in sys.modules"
+def test_jax_and_transformers_are_imported_only_by_the_models_that_need_them() -> None:
+    imports = "import sys, tasks, methods, edgewise.architectures.tracr, edgewise.pretrained"
+    code = f"{imports}; assert not {{'jax', 'transformers'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -29,7 +29,7 @@ def threshold_without_gradient(patch: Patch) -> None:
 
 def other_temperature(patch: Patch) -> None:
     soft_top_k = matryoshka.soft_top_k
-    patch.setattr(matryoshka, "soft_top_k", lambda *given: soft_top_k(*given[:2], 1.0))
+    patch.setattr(matryoshka, "soft_top_k", lambda scores, size, _: soft_top_k(scores, size, 1.0))
 
 
 def other_objective(patch: Patch) -> None:

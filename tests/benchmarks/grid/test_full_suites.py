@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.grid.cell import BUNDLED, TINY_LLAMA
-from benchmarks.grid.suite import Suite, load_suite, suite_names
+from benchmarks.grid.suite import Suite, load_suite
+from benchmarks.names import suite_names
 
 TWINS = {
     "paper": "small",

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.grid.cell import BUNDLED, SPARSITIES, Cell, ModelOptions
-from benchmarks.grid.suite import load_suite, parse_suite, single_cell, suite_names
+from benchmarks.grid.suite import load_suite, parse_suite, single_cell
+from benchmarks.names import suite_names
 from edgewise.task import Sizes
 from tasks import TASKS
 
