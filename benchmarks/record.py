@@ -23,7 +23,7 @@ Cost = Annotated[float, Field(ge=0)]
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 Setting = bool | int | float | str | None
 
-_OF_METHOD = ("method", "method_version", "settings", "sparsities")
+_OF_METHOD = ("method", "method_version", "settings", "inner", "sparsities")
 
 
 class _Data(BaseModel):
@@ -75,6 +75,14 @@ class GraphOptions(_Data):
     kv_heads: Literal["query", "key-value"]
 
 
+class Inner(_Data):
+    """A method inside another."""
+
+    method: str
+    method_version: int
+    settings: Mapping[str, Setting]
+
+
 class Definition(_Data):
     """What defines a cell; the hash in its name is that of `as_json`."""
 
@@ -93,6 +101,7 @@ class Definition(_Data):
     ablation: Ablation | None
     dtype: str
     data: str | None = None
+    inner: list[Inner] | None = None
 
     def bench(self) -> dict[str, Any]:
         """What defines the task, the prompts and the model."""

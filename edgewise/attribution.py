@@ -154,8 +154,7 @@ class Attribution(Method):
         cut, _, sign = self.selection.partition("-")
         shape = model.graph.legal.shape
         total = torch.zeros(2, *shape, dtype=torch.float64, device=model.device)
-        for batch in self._batches(model, task):
-            scores = self.scores(batch)
+        for _, scores in self.prompt_scores(model, task):
             total[0] += scores.sum(0, dtype=torch.float64)
             if sign == "magnitude":
                 total[1] += scores.abs().sum(0, dtype=torch.float64)
@@ -172,8 +171,13 @@ class Attribution(Method):
             ablation=task.ablation,
         )
 
-    def _batches(self, model: MaskedTransformer, task: Task) -> Iterator[PromptBatch]:
-        """This rank's training prompts. Raises Unsupported for a task that cannot be scored."""
+    def prompt_scores(
+        self, model: MaskedTransformer, task: Task
+    ) -> Iterator[tuple[Int[Tensor, " batch"], PromptScores]]:
+        """Scores of this rank's training prompts, batch by batch, with their places among these.
+
+        Raises Unsupported for a task that cannot be scored.
+        """
         if task.ablation not in self.ablations:
             raise Unsupported(
                 f"{self.label} under {task.ablation} ablation; expected "
@@ -189,4 +193,4 @@ class Attribution(Method):
             token_bytes=trace_bytes(model, traces=self.traces, outputs=self.outputs),
         )
         for index in track(batches.indices(), self.name):
-            yield PromptBatch(batches, task, index)
+            yield index, self.scores(PromptBatch(batches, task, index))

@@ -50,6 +50,9 @@ _LOOKS = {
     "ugs": (PINK, "^"),
     "node-pruning": ("#8C3A00", "v"),
     "subnetwork-probing": ("#A8456F", "P"),
+    "ensemble": (BLUE, "*"),
+    "bootstrap": ("#003F6B", "s"),
+    "noising-and-denoising": ("#7A8FD0", "D"),
 }
 """Fixed by name, so that no method's look moves when others come."""
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from edgewise.graph import Ablation
 from edgewise.task import Sizes
+from edgewise.wrapper import InnerMethod
 
 SPARSITIES = (
     *(0.0, 0.2, 0.5, 0.8, 0.9, 0.92, 0.94, 0.95),
@@ -79,7 +80,8 @@ class Bench:
 class Cell:
     """One method with its settings on one bench; the unit that is run, stored and resumed.
 
-    `label` is what tables and figures call these settings; it does not define the cell.
+    `label` is what tables and figures call these settings; it does not define the cell. `inner` are
+    the methods that a wrapper is made of.
     """
 
     method: str
@@ -88,13 +90,16 @@ class Cell:
     bench: Bench
     sparsities: tuple[float, ...] = SPARSITIES
     label: str = ""
+    inner: tuple[InnerMethod, ...] = ()
 
     def definition(self) -> dict[str, Any]:
         """What defines its results. Device, package versions and commit do not."""
+        inner = [{**vars(one), "settings": dict(one.settings)} for one in self.inner]
         return {
             "method": self.method,
             "method_version": self.method_version,
             "settings": dict(self.settings),
+            **({"inner": inner} if inner else {}),
             "sparsities": list(self.sparsities),
             **self.bench.definition(),
         }

@@ -13,7 +13,9 @@ from typing import Annotated, Any, get_args
 from pydantic import BaseModel, BeforeValidator, ValidationError, create_model
 
 from benchmarks.checking import STRICT, Axis, problems
+from benchmarks.names import unknown
 from edgewise.method import setting_types
+from edgewise.wrapper import InnerMethod, Wrapper
 from methods import METHODS, Method
 
 Settings = dict[str, Any]
@@ -71,17 +73,47 @@ def grid(axes: Mapping[str, Sequence[Any]]) -> Iterator[Settings]:
 def resolve(method: str, task: str, given: Mapping[str, Any]) -> Settings:
     """All settings of a method on a task: class defaults, the task's defaults, then `given`.
 
-    Raises ValueError, with every problem on its own line, for unknown settings, wrong types and
-    values that the method refuses.
+    Raises ValueError, with every problem on its own line, for unknown settings, wrong types, values
+    that the method refuses, and inner methods that are not right.
     """
     values = {**defaults_of(method, task), **given}
     try:
-        return asdict(METHODS[method](**typed(method, values)))
+        settings = asdict(METHODS[method](**typed(method, values)))
     except ValidationError as error:
         lines = problems(error, values, lambda _: ("setting", allowed(method)))
     except ValueError as error:
         lines = [str(error)]
+    else:
+        inner_of(method, task, settings)
+        return settings
     raise ValueError("\n".join(f"method {method!r}: {line}" for line in lines))
+
+
+def inner_of(method: str, task: str, settings: Mapping[str, Any]) -> tuple[InnerMethod, ...]:
+    """The methods inside a wrapper, with all their settings on this task; none of other methods.
+
+    Raises ValueError, with every problem, for a method that does not exist, another wrapper, and
+    settings that `resolve` refuses.
+    """
+    kind = METHODS[method]
+    if not issubclass(kind, Wrapper):
+        return ()
+    inner: list[InnerMethod] = []
+    lines: list[str] = []
+    for name, assignments in kind(**settings).named():
+        if name not in METHODS:
+            lines.append(unknown("method", name, METHODS))
+        elif issubclass(METHODS[name], Wrapper):
+            lines.append(f"method {name!r} is made of others itself; expected one that is not")
+        else:
+            try:
+                resolved = resolve(name, task, parse_assignments(assignments))
+                inner.append(InnerMethod(name, METHODS[name].version, resolved))
+            except ValueError as error:
+                lines += str(error).splitlines()
+    if lines:
+        raise ValueError("\n".join(f"method {method!r}: methods: {line}" for line in lines))
+    return tuple(inner)
 
 
 def parse_assignments(assignments: Iterable[str]) -> Settings:

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from benchmarks.grid.cell import BUNDLED, Bench, Cell, ModelOptions
 from benchmarks.grid.crossing import Crossing, crossings_of
 from benchmarks.grid.search import Search
-from benchmarks.grid.settings import grid, resolve
+from benchmarks.grid.settings import grid, inner_of, resolve
 from benchmarks.grid.tables import MethodEntry, SuiteTable, builder_of, suite_problems
 from benchmarks.names import SUITES, suite_names, unknown
 from edgewise.task import Sizes
@@ -128,7 +128,8 @@ def _cells(suite: SuiteTable, entry: MethodEntry) -> Iterator[Cell]:
             ):
                 options = {"sizes": size, "model": model, "ablation": ablation, "dtype": dtype}
                 bench = _bench(task, builder, seed, **options)
-                yield Cell(entry.name, version, settings, bench, sparsities, entry.label)
+                inner = inner_of(entry.name, task, settings)
+                yield Cell(entry.name, version, settings, bench, sparsities, entry.label, inner)
 
 
 def _models(suite: SuiteTable, entry: MethodEntry) -> list[ModelOptions]:
@@ -161,7 +162,9 @@ def single_cell(
         raise ValueError(f"task {task!r} has its own model; leave the model {model!r} out")
     options = None if builder.owns_model else ModelOptions(model or BUNDLED)
     bench = _bench(task, builder, seed, model=options)
-    return Cell(method, METHODS[method].version, resolve(method, task, given), bench)
+    settings = resolve(method, task, given)
+    inner = inner_of(method, task, settings)
+    return Cell(method, METHODS[method].version, settings, bench, inner=inner)
 
 
 def _bench(name: str, builder: TaskBuilder, seed: int, **options: Any) -> Bench:

@@ -15,7 +15,7 @@ from benchmarks.run.loading import Loader, check_tasks, identify
 from benchmarks.store import Store
 from edgewise import MaskedTransformer, Task, parallel
 from edgewise.batches import batch_tokens
-from methods import METHODS
+from methods import build
 
 Line = dict[str, Any]
 
@@ -89,7 +89,7 @@ def forecast(plan: Plan, loader: Loader) -> str:
 def _row(cell: Cell, status: str, loader: Loader, *, is_done: bool) -> Line:
     model = loader.model(cell.bench)
     n_train = 0 if is_done else len(loader.task(cell.bench).train)
-    method = METHODS[cell.method](**cell.settings)
+    method = build(cell.method, cell.settings, cell.inner)
     return {
         "cell": cell.name,
         "settings": cell.label or _swept(cell),

@@ -91,7 +91,7 @@ def test_the_tables_list_every_field_of_a_record(tmp_path: Path) -> None:
     # Of cells that failed, were warned of, whose training was another's, or that ran on a file.
     elsewhere = {"error", "trained_in", "warnings"}
     assert fields(records) | elsewhere | {"schema"} == first_column(RECORDS, "The record of a cell")
-    assert fields(definitions) | {"data"} == first_column(RECORDS, "Its definition")
+    assert fields(definitions) | {"data", "inner"} == first_column(RECORDS, "Its definition")
     assert fields(rows) == first_column(RECORDS, "A row")
 
 

@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
-from edgewise import attribution, backward_rules
+from edgewise import attribution, backward_rules, wrapper
 from edgewise.attribution import PromptBatch
 from edgewise.backward_rules import BackwardRules
 from edgewise.trace import Trace
-from methods import atp, ceap, eap_ig, exact, gim, mask_ig, relp
+from methods import atp, ceap, eap_ig, ensemble, exact, gim, mask_ig, noising_and_denoising, relp
 from tests.benchmarks.check.planted import differences, scores_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unchecked")]  # as `edgewise check` runs
@@ -162,6 +163,32 @@ def edges_removed_for_good(patch: Patch) -> None:
     patch.setattr(exact.Exact, "scores", planted)
 
 
+def answers_keep_their_side(patch: Patch) -> None:
+    """Denoising differentiates the loss of noising."""
+    exchanged = noising_and_denoising.exchanged
+    patch.setattr(
+        noising_and_denoising,
+        "exchanged",
+        lambda task: replace(exchanged(task), attribution_loss=task.attribution_loss),
+    )
+
+
+def places_from_the_bottom(patch: Patch) -> None:
+    """A share of edges that are ranked above takes the place of those that are not."""
+    shares = wrapper.rank_shares
+    for module in (ensemble, noising_and_denoising):
+        patch.setattr(module, "rank_shares", lambda ranking: 1 - shares(ranking))
+
+
+def prompts_drawn_without_replacement(patch: Patch) -> None:
+    """Every resample is all prompts, so every edge is consistent."""
+
+    def planted(high: int, size: tuple[int, int], **options: Any) -> Tensor:
+        return torch.arange(high).expand(size)
+
+    patch.setattr(torch, "randint", planted)
+
+
 BUGS: list[tuple[Callable[[Patch], None], str, str]] = [
     (other_sign, "eap-ig", IOI),
     (other_sign, "gim", IOI),
@@ -184,6 +211,9 @@ BUGS: list[tuple[Callable[[Patch], None], str, str]] = [
     (corrupted_answers, "clean-corrupted", IOI),
     (corrupted_answers, "eap-ig-activations", IOI),
     (edges_removed_for_good, "exact", "tracr-reverse"),
+    (answers_keep_their_side, "noising-and-denoising", IOI),
+    (places_from_the_bottom, "ensemble", IOI),
+    (prompts_drawn_without_replacement, "bootstrap", IOI),
 ]
 
 
