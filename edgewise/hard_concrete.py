@@ -6,10 +6,10 @@ are those of Edge Pruning (Bhaskar et al. 2024, arXiv:2406.16778).
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 from torch.nn.functional import logsigmoid
 
@@ -144,8 +144,24 @@ def evaluation_masks(
     return soft
 
 
-def largest(soft: Float[Tensor, " edge"]) -> Tensor:
+def largest(soft: Float[Tensor, " edge"]) -> Bool[Tensor, " edge"]:
     """The largest evaluation masks, as many as all of them add up to; ties by position."""
     kept = torch.zeros(len(soft), dtype=torch.bool, device=soft.device)
     kept[torch.sort(soft, descending=True, stable=True).indices[: int(soft.sum().round())]] = True
     return kept
+
+
+def cut_masks(
+    trained: Mapping[str, Tensor], graph: Graph, keep: Callable[[Tensor], Tensor] = largest
+) -> Bool[Tensor, "reader writer"]:
+    """The circuit that trained log-alphas give: edges that `keep` keeps, between kept writers.
+
+    `keep` chooses among the evaluation masks of all edges, and then of all writers. `log_alpha` is
+    `[reader, writer]`; where writers have masks, `node_log_alpha` is `[writer]`.
+    """
+    log_alpha, nodes = trained["log_alpha"], trained.get("node_log_alpha")
+    legal = graph.legal.to(log_alpha.device)
+    edge_sizes, node_sizes = tensor_sizes(graph)
+    kept = torch.zeros_like(legal)
+    kept[legal] = keep(evaluation_masks(log_alpha[legal], edge_sizes))
+    return kept if nodes is None else kept & keep(evaluation_masks(nodes, node_sizes))

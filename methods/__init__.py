@@ -15,6 +15,7 @@ from methods.eap import EAP
 from methods.eap_ig import EAPIG
 from methods.eap_ig_activations import EAPIGActivations
 from methods.edge_pruning import EdgePruning
+from methods.edge_pruning_curve import EdgePruningCurve
 from methods.ensemble import Ensemble
 from methods.exact import Exact
 from methods.gim import GIM
@@ -46,6 +47,7 @@ _METHODS: tuple[type[Method], ...] = (
     Exact,
     ACDC,
     EdgePruning,
+    EdgePruningCurve,
     Matryoshka,
     UGS,
     NodePruning,

@@ -9,19 +9,18 @@ Cost: one masked forward and one backward pass of a batch per step, plus one ful
 run per prompt in all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Interval
-from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.constrained_masks import Constrained, ConstrainedMasks, ConstrainedMethod
 from edgewise.graph import Graph
-from edgewise.hard_concrete import evaluation_masks, largest, log_soft_mask, tensor_sizes
+from edgewise.hard_concrete import cut_masks, largest, log_soft_mask
 from edgewise.method import Count, Positive
 
 
@@ -100,17 +99,5 @@ class EdgePruning(ConstrainedMethod):
             if nodes is not None:
                 scores += log_soft_mask(nodes)
             return EdgeScores(scores, graph, extra=trained)
-        legal = graph.legal.to(log_alpha.device)
-        edge_sizes, node_sizes = tensor_sizes(graph)
-        kept = torch.zeros_like(legal)
-        kept[legal] = self._kept(log_alpha[legal], edge_sizes)
-        if nodes is not None:
-            kept &= self._kept(nodes, node_sizes)
-        return Circuit(kept, graph, extra=trained)
-
-    def _kept(
-        self, log_alpha: Float[Tensor, " edge"], sizes: Sequence[int]
-    ) -> Bool[Tensor, " edge"]:
-        """Which edges, or nodes, are kept."""
-        soft = evaluation_masks(log_alpha, sizes)
-        return soft > self.threshold if self.cut == "threshold" else largest(soft)
+        keep = largest if self.cut == "sparsity" else lambda soft: soft > self.threshold
+        return Circuit(cut_masks(trained, graph, keep), graph, extra=trained)

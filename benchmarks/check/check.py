@@ -211,16 +211,24 @@ def anew_values(record: Result) -> dict[str, float]:
 def _compare_scores(
     record: Result, old: EdgeScores, new: EdgeScores, where: str
 ) -> list[Difference]:
-    """The score that is farthest off, of the ranking and of each tensor kept beside it."""
+    """The score that is farthest off, of the ranking and of each tensor kept beside it.
+
+    Such a tensor has a number for each edge or for each writer.
+    """
     differences: list[Difference] = []
-    legal, names = old.graph.legal, old.graph.edge_names(old.graph.legal)
+    graph = old.graph
     for kind, before in {"score": old.values, **old.extra}.items():
-        after = new.values if kind == "score" else new.extra[kind]
-        distance = (before - after.cpu())[legal].abs().nan_to_num(math.inf)
+        after = (new.values if kind == "score" else new.extra[kind]).cpu()
+        if before.shape == graph.legal.shape:
+            before, after = before[graph.legal], after[graph.legal]
+            names = graph.edge_names(graph.legal)
+        else:
+            names = graph.writers
+        distance = (before - after).abs().nan_to_num(math.inf)
         worst = int(distance.argmax())
         if distance[worst] > EXACT:
-            expected, got = (float(tensor.cpu()[legal][worst]) for tensor in (before, after))
             metric = f"{kind} of {names[worst]}{where}"
+            expected, got = float(before[worst]), float(after[worst])
             differences.append(_difference(record, metric, expected, got, EXACT))
     return differences
 

@@ -46,6 +46,7 @@ _LOOKS = {
     "exact": ("#000000", "+"),
     "acdc": (GREEN, "s"),
     "edge-pruning": (RED, "D"),
+    "edge-pruning-curve": ("#F0A36B", "D"),
     "matryoshka": (ORANGE, "o"),
     "ugs": (PINK, "^"),
     "node-pruning": ("#8C3A00", "v"),

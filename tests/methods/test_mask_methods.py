@@ -15,6 +15,7 @@ from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 from methods import METHODS
 from methods.edge_pruning import EdgePruning
+from methods.edge_pruning_curve import EdgePruningCurve
 from methods.matryoshka import Matryoshka
 from methods.node_pruning import NodePruning
 from methods.subnetwork_probing import SubnetworkProbing
@@ -24,6 +25,9 @@ from tests.models import ABLATIONS
 
 SHORT: dict[str, MaskMethod] = {
     "edge-pruning": EdgePruning(steps=20, warmup_steps=4, target_warmup_steps=15, batch_size=3),
+    "edge-pruning-curve": EdgePruningCurve(
+        steps=20, warmup_steps=4, target_warmup_steps=15, batch_size=3, circuits=5
+    ),
     "matryoshka": Matryoshka(steps=20, batch_size=2),
     "ugs": UGS(steps=20, batch_size=2, samples=3, learning_rate=0.1),
     "node-pruning": NodePruning(steps=20, warmup_steps=4, target_warmup_steps=15, batch_size=3),

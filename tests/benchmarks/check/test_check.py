@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,19 @@ import torch
 from click.testing import CliRunner
 
 from benchmarks.check import recording
-from benchmarks.check.check import Difference, check, check_folder, references
+from benchmarks.check.check import (
+    Difference,
+    check,
+    check_folder,
+    compare_discovery,
+    references,
+)
 from benchmarks.check.recording import record_reference, rounded_otherwise
 from benchmarks.cli import main
 from benchmarks.grid.suite import parse_suite
 from benchmarks.record import FAILED, Failure, Finished, Reference, Unfinished
-from benchmarks.store import Store
-from edgewise import Circuit, MaskedTransformer
+from benchmarks.store import Store, first_of
+from edgewise import Circuit, EdgeScores, MaskedTransformer
 from tasks.models.bundled import FOLDER
 from tests.benchmarks.samples import SMALL_SUITE, edited, estimated
 from tests.shapes import unchecked_shapes
@@ -171,6 +178,19 @@ def test_another_circuit_and_other_scores_are_seen(recorded: Path, tmp_path: Pat
         ("eap", "score of tok->out"),
         ("random", "score of tok->out, draw 2"),
     }
+
+
+def test_another_number_of_a_writer_is_seen(recorded: Path) -> None:
+    """Beside a ranking there may be numbers of writers instead of edges."""
+    record = next(one for one in references(recorded) if one.kind == "scores")
+    scores = first_of(Store(recorded).discovery(record.name))
+    assert isinstance(scores, EdgeScores)
+    before = torch.zeros(len(scores.graph.writers))
+    after = before + torch.eye(len(before))[1]
+    old, new = (replace(scores, extra={"log_alpha": of_writers}) for of_writers in (before, after))
+    (difference,) = compare_discovery(record, old, new, record.notes)
+    assert difference.metric == f"log_alpha of {scores.graph.writers[1]}"
+    assert (difference.expected, difference.got) == (0.0, 1.0)
 
 
 def test_a_cell_that_failed_is_a_difference(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgewise import mask_training
+from edgewise import hard_concrete, mask_training
 from edgewise.architectures.gpt2 import GPT2Architecture
 from edgewise.attribution import PromptBatch
 from edgewise.constrained_masks import ConstrainedMasks
@@ -14,7 +14,7 @@ from edgewise.graph import Graph
 from edgewise.metrics import KL
 from edgewise.prompts import PromptPairs
 from edgewise.transformer import MaskedTransformer
-from methods import acdc, edge_pruning
+from methods import acdc
 from tests.benchmarks.check.planted import differences, metrics, of_stored_circuits, scores_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unchecked")]  # as `edgewise check` runs
@@ -82,7 +82,7 @@ def test_zeros_of_edge_pruning_counted_over_all_edges_at_once_are_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        edge_pruning, "tensor_sizes", lambda graph: ([graph.n_edges], [len(graph.writers)])
+        hard_concrete, "tensor_sizes", lambda graph: ([graph.n_edges], [len(graph.writers)])
     )
     task = "tracr-xproportion"
     found = metrics(differences("edge-pruning", task), f"{task} (zero ablation)")

@@ -9,12 +9,15 @@ from torch import Tensor
 
 from edgewise.graph import Graph
 from edgewise.mask_training import MaskTraining
-from methods import hisp, matryoshka, subnetwork_probing, ugs
+from methods import edge_pruning_curve, hisp, matryoshka, subnetwork_probing, ugs
 from tests.benchmarks.check.planted import differences
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unchecked")]  # as `edgewise check` runs
 
 Patch = pytest.MonkeyPatch
+IOI = "ioi-t1"
+TASKS = {"edge-pruning-curve": "tracr-xproportion"}
+"""Where the reference cell of a method is, if not on IOI."""
 
 
 def threshold_without_gradient(patch: Patch) -> None:
@@ -57,6 +60,17 @@ def zeros_are_penalised(patch: Patch) -> None:
     patch.setattr(subnetwork_probing, "probability_of_zero", lambda values: 1 - zero(values))
 
 
+def the_end_alone_is_noted(patch: Patch) -> None:
+    """The circuits on the way are those of the training's end."""
+    start_step = edge_pruning_curve.NotedMasks.start_step
+
+    def planted(self: Any, step: int) -> float:
+        self._noted_at = set()
+        return start_step(self, step)
+
+    patch.setattr(edge_pruning_curve.NotedMasks, "start_step", planted)
+
+
 def layers_as_they_are(patch: Patch) -> None:
     """Importances are not divided by their layer's norm."""
     patch.setattr(torch.linalg, "vector_norm", lambda values: torch.ones((), dtype=values.dtype))
@@ -79,6 +93,7 @@ BUGS: list[tuple[Callable[[Patch], None], str]] = [
     (other_objective, "matryoshka"),
     (every_mask_counts, "ugs"),
     (one_mask_for_all_repeats, "ugs"),
+    (the_end_alone_is_noted, "edge-pruning-curve"),
     (readers_stay, "node-pruning"),
     (zeros_are_penalised, "subnetwork-probing"),
     (layers_as_they_are, "hisp"),
@@ -93,10 +108,10 @@ def test_a_planted_bug_is_seen(
     plant: Callable[[Patch], None], method: str, monkeypatch: Patch
 ) -> None:
     plant(monkeypatch)
-    found = {difference.metric for difference in differences(method, "ioi-t1")}
+    found = {difference.metric for difference in differences(method, TASKS.get(method, IOI))}
     assert any("found anew" in metric or "score" in metric for metric in found)
 
 
 @pytest.mark.parametrize("method", sorted({method for _, method in BUGS}))
 def test_without_a_bug_there_is_no_difference(method: str) -> None:
-    assert differences(method, "ioi-t1") == []
+    assert differences(method, TASKS.get(method, IOI)) == []
