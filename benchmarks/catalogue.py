@@ -1,7 +1,7 @@
-"""What there is: methods, tasks and suites, with a line on each and all about one.
+"""Lists methods, tasks and suites, one line each, or describes one of them.
 
-Methods and tasks are read from `catalogue.json`, which `make docs` writes from the code, so that a
-list takes no import of torch.
+Methods and tasks are read from `catalogue.json`, which `make docs` writes from the code, so that
+listing does not import torch.
 """
 
 import json
@@ -31,7 +31,7 @@ def catalogue() -> str:
     for title, entries in kinds.items():
         lines = [f"{name:<{width}}{text}" for name, text in entries.items()]
         blocks.append(f"{title}\n{_indented(lines)}")
-    return "\n\n".join([*blocks, "All about one of them: edgewise list NAME"])
+    return "\n\n".join([*blocks, "Details: edgewise list NAME"])
 
 
 def describe(name: str) -> str:

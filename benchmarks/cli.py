@@ -332,14 +332,16 @@ def migrate(folder: Path) -> None:
 @click.option("--markdown", is_flag=True, help="Print the README's table of methods instead.")
 @_verb
 def list_(name: str | None, markdown: bool) -> None:
-    """Methods, tasks and suites, with a line on each.
+    """List methods, tasks and suites, one line each.
 
-    With NAME, all about one of them: a method's settings with their defaults, ranges and meanings,
+    With NAME, describe one of them: a method's settings with their defaults, ranges and meanings,
     a task's prompts and metrics, or what is in a suite.
     """
     from benchmarks.catalogue import catalogue, describe, method_table
 
     if markdown:
+        if name is not None:
+            raise ValueError("--markdown prints the table of all methods; leave NAME out")
         click.echo(method_table())
     else:
         click.echo(catalogue() if name is None else describe(name))

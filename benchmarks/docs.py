@@ -42,9 +42,9 @@ _TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: 
 _LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 FAMILIES = {
     "baseline": "baseline: what other methods have to beat",
-    "attribution": "attribution: edges are scored by gradients",
+    "attribution": "attribution: all edges are scored at once",
     "search": "search: edges are tested one by one",
-    "masks": "masks: a mask for every edge is trained",
+    "masks": "masks: masks of edges or of writers are trained",
 }
 
 

@@ -117,6 +117,10 @@ def read_record(path: Path, kind: TypeAdapter[T]) -> T:
             f"{path} has schema {schema}; expected {SCHEMA}: "
             f"`edgewise migrate {path.parents[1]}` brings the folder up to date"
         )
+    try:
+        json.dumps(fields, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise _no_record(path, "a text has half of a surrogate pair; expected Unicode") from None
     if fields.get("name") != path.stem:
         raise _no_record(path, f"name is {fields.get('name')!r}; expected that of the file")
     try:

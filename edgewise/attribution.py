@@ -130,6 +130,8 @@ class Attribution(Method):
     """How many traces are kept at the same time."""
     outputs: ClassVar[int] = 3
     """How many tensors of all writers' outputs are kept at the same time."""
+    has_sign: ClassVar[bool] = True
+    """Whether scores may be negative."""
 
     @abstractmethod
     def scores(self, batch: PromptBatch) -> PromptScores:
@@ -151,30 +153,39 @@ class Attribution(Method):
 
         Raises ValueError for scores that are not finite.
         """
-        cut, _, sign = self.selection.partition("-")
         shape = model.graph.legal.shape
         total = torch.zeros(2, *shape, dtype=torch.float64, device=model.device)
         for _, scores in self.prompt_scores(model, task):
             total[0] += scores.sum(0, dtype=torch.float64)
-            if sign == "magnitude":
+            if self.selection.endswith("-magnitude"):
                 total[1] += scores.abs().sum(0, dtype=torch.float64)
-        means = (parallel.total(total) / len(task.train)).float().cpu()
-        signed, magnitude = (self.combined(mean, model.graph) for mean in means)
+        mean, magnitude = (parallel.total(total) / len(task.train)).cpu()
+        return self.ranking(mean, magnitude, model.graph, task.ablation)
+
+    def ranking(
+        self, mean: EdgeTable, magnitude: EdgeTable, graph: Graph, ablation: Ablation
+    ) -> EdgeScores:
+        """The ranking for the means over prompts of scores and of their absolute values.
+
+        Raises ValueError for scores that are not finite.
+        """
+        signed, magnitude = (self.combined(table.float(), graph) for table in (mean, magnitude))
+        cut, _, sign = self.selection.partition("-")
         wrong = int((~signed.isfinite()).sum())
         if wrong:
             raise ValueError(f"{wrong:,} scores of {self.label} are not finite numbers")
         return EdgeScores(
             {"absolute": signed.abs(), "signed": signed, "magnitude": magnitude}[sign],
-            model.graph,
+            graph,
             extra={"signed": signed},
             selection=_CUTS[cut],
-            ablation=task.ablation,
+            ablation=ablation,
         )
 
     def prompt_scores(
         self, model: MaskedTransformer, task: Task
     ) -> Iterator[tuple[Int[Tensor, " batch"], PromptScores]]:
-        """Scores of this rank's training prompts, batch by batch, with their places among these.
+        """Scores of this rank's training prompts, in batches, with the prompts' indices among them.
 
         Raises Unsupported for a task that cannot be scored.
         """

@@ -1,8 +1,7 @@
 """Hard-concrete masks whose sparsity is a constraint, as in Edge Pruning (arXiv:2406.16778).
 
-The penalty `λ₁(s − t) + λ₂(s − t)²` presses the sparsity s of the drawn masks towards a target t
-that rises. Its multipliers λ₁ and λ₂ are raised by gradient ascent, so the pressure grows as long
-as the target is missed.
+The penalty `λ₁(s − t) + λ₂(s − t)²` pulls the sparsity s of the sampled masks towards a rising
+target t. λ₁ and λ₂ are updated by gradient ascent, so the pull grows while the target is missed.
 """
 
 from abc import abstractmethod
@@ -21,7 +20,7 @@ from edgewise.mask_training import MaskMethod
 from edgewise.method import Count, Positive
 
 Constrained = Literal["edges", "writers"]
-"""What has masks, and whose sparsity can have a target."""
+"""What can have masks, and a target sparsity."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,13 @@ class ConstrainedMethod(MaskMethod):
                 f"warmup_steps={self.warmup_steps}; expected 0 to {self.steps - 1} (steps − 1)"
             )
 
+    def risen(self, step: int, target: float, over: int) -> float:
+        """A target that rises linearly from 0 over so many steps, and then stays."""
+        return target * min(1.0, step / over)
+
     @abstractmethod
     def targets(self, step: int) -> Mapping[Constrained, float]:
-        """The target sparsities of a step: the same ones in every step, with other values."""
+        """The target sparsities at this step. The keys are the same at every step."""
 
 
 class ConstrainedMasks(HardConcreteMasks):

@@ -113,15 +113,15 @@ class Graph:
         return feeds
 
     def between(self, writers: Bool[Tensor, " writer"]) -> Bool[Tensor, "reader writer"]:
-        """All edges from these writers to `out` and to the components of these writers."""
+        """All edges from these writers to each other's components and to `out`."""
         readers = (self.feeds.to(writers.device) & writers).any(-1)
         readers[-1] = True
         return self.legal.to(writers.device) & readers[:, None] & writers
 
     def weaker_end(self, scores: Float[Tensor, " writer"]) -> Float[Tensor, "reader writer"]:
-        """Of each edge, the lower score of its two ends: of the writer, and of what reads it.
+        """Each edge's lower score of two: its writer's, and that of the component that reads it.
 
-        The edges above any threshold are those `between` the writers above it.
+        The edges with at least a certain score are those `between` the writers with at least it.
         """
         fed = scores.expand(len(self.readers), -1).masked_fill(
             ~self.feeds.to(scores.device), -torch.inf

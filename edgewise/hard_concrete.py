@@ -5,6 +5,7 @@ The distribution is that of Louizos, Welling & Kingma 2018 (arXiv:1712.01312):
 are those of Edge Pruning (Bhaskar et al. 2024, arXiv:2406.16778).
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
@@ -21,7 +22,7 @@ EVALUATION_SLOPE = 0.8
 
 
 class HardConcreteMasks(Masks):
-    """A log-alpha for every edge, every writer or both; an edge's mask is times its writer's.
+    """A log-alpha for every edge, every writer or both. Masks of an edge and its writer multiply.
 
     They begin as normally distributed numbers with this `mean` and `deviation`. `n_samples` masks
     are drawn in each step.
@@ -100,8 +101,7 @@ def sampled_masks(
 
 def probability_of_zero(log_alpha: Float[Tensor, "*edge"]) -> Float[Tensor, "*edge"]:
     """How probable it is that a drawn mask is 0."""
-    threshold = torch.tensor(-LEFT / RIGHT, device=log_alpha.device).log()
-    return torch.sigmoid(TEMPERATURE * threshold - log_alpha)
+    return torch.sigmoid(TEMPERATURE * math.log(-LEFT / RIGHT) - log_alpha)
 
 
 def log_soft_mask(log_alpha: Float[Tensor, "*edge"]) -> Float[Tensor, "*edge"]:
@@ -154,9 +154,9 @@ def largest(soft: Float[Tensor, " edge"]) -> Bool[Tensor, " edge"]:
 def cut_masks(
     trained: Mapping[str, Tensor], graph: Graph, keep: Callable[[Tensor], Tensor] = largest
 ) -> Bool[Tensor, "reader writer"]:
-    """The circuit that trained log-alphas give: edges that `keep` keeps, between kept writers.
+    """The circuit that trained log-alphas give: the edges that `keep` selects, of selected writers.
 
-    `keep` chooses among the evaluation masks of all edges, and then of all writers. `log_alpha` is
+    `keep` selects among the evaluation masks of all edges, and then of all writers. `log_alpha` is
     `[reader, writer]`; where writers have masks, `node_log_alpha` is `[writer]`.
     """
     log_alpha, nodes = trained["log_alpha"], trained.get("node_log_alpha")

@@ -36,14 +36,17 @@ class Masks(ABC):
     rates: Mapping[str, float]
     """The peak learning rate of each."""
     ascending: tuple[str, ...] = ()
-    """Those that maximise the loss and the penalty instead, as multipliers of a constraint do."""
+    """Those updated by gradient ascent, such as the multipliers of a constraint."""
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     max_gradient_norm: float | None = None
     """Gradients of all trained tensors together are scaled down to this norm."""
 
     def start_step(self, step: int) -> float:
-        """Set what changes from step to step; gives the share of the peak learning rates."""
+        """Set what changes from step to step.
+
+        Returns the factor by which the peak learning rates are multiplied.
+        """
         return 1.0
 
     @abstractmethod
@@ -54,24 +57,24 @@ class Masks(ABC):
     def sample(self, noise: Tensor) -> tuple[SampledMasks, Tensor | None]:
         """Masks, each for an equal part of the batch, and the penalty, if there is one.
 
-        Both can be differentiated. No number is read on the CPU, which would wait for a GPU.
+        Both can be differentiated. Nothing is copied between a GPU and the CPU here.
         """
 
     @property
-    def kept(self) -> Mapping[str, Tensor]:
+    def noted(self) -> Mapping[str, Tensor]:
         """Tensors that checkpoints hold besides the trained ones."""
         return {}
 
     @abstractmethod
     def trained(self) -> dict[str, Tensor]:
-        """What is kept with the circuit or ranking, and is all that it is made from."""
+        """The tensors that `finish` makes the result from, and that are saved with it."""
 
 
 class MaskTraining:
     """The state of one training: the masks, their optimiser, and the prompts.
 
-    Each of the prompts drawn for a step runs `repeats` times, with different masks where there are
-    as many samples.
+    Each prompt drawn for a step runs `repeats` times. Each of these runs has a mask of its own if
+    as many are sampled.
     """
 
     def __init__(
@@ -154,7 +157,7 @@ class MaskTraining:
 
     def state(self, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that is needed to resume at `step`."""
-        tensors = {"generator": self._generator.get_state(), **self.masks.kept}
+        tensors = {"generator": self._generator.get_state(), **self.masks.noted}
         for name, parameter in self.masks.parameters.items():
             tensors[name] = parameter
             for key, value in self._optimiser.state[parameter].items():
@@ -164,8 +167,8 @@ class MaskTraining:
     def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> int:
         """Restore a saved state; gives the step to resume at."""
         self._generator.set_state(tensors["generator"])
-        for name, kept in self.masks.kept.items():
-            kept.copy_(tensors[name])
+        for name, noted in self.masks.noted.items():
+            noted.copy_(tensors[name])
         for name, parameter in self.masks.parameters.items():
             parameter.data.copy_(tensors[name])
             prefix = f"{name}."

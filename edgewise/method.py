@@ -69,6 +69,11 @@ class Method(ABC):
         `generator` alone. Raises Unsupported for a task that the method cannot run.
         """
 
+    @property
+    def gives(self) -> Literal["a circuit", "a ranking", "several rankings"]:
+        """What `discover` returns."""
+        return "a ranking"
+
     def most_passes(self, graph: Graph, n_prompts: int) -> float | None:
         """About how many forward passes of the training prompts a discovery costs at most.
 

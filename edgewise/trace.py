@@ -170,7 +170,7 @@ def trace_bytes(model: MaskedTransformer, *, traces: int = 1, outputs: int = 3) 
     This counts `outputs` tensors of all writers' outputs (in EAP the clean ones, the ablated ones,
     and their difference), and what the blocks of `traces` traces keep for their backward passes:
     the inputs, q, k, v and the heads' results, and what is inside the MLP. In models with few
-    layers the gradients of a block's readers take more than one of these outputs.
+    layers, the gradients of a block's readers take more than one such tensor, and count instead.
     """
     architecture, graph = model.architecture, model.graph
     n_readers = graph.n_heads + 2 * graph.n_kv_readers

@@ -8,14 +8,12 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Tensor
 
 from edgewise.circuit import EdgeScores
 from edgewise.discovery import Unsupported
 from edgewise.graph import Graph
 from edgewise.method import Family, Method
-from edgewise.task import Task
-from edgewise.transformer import MaskedTransformer
 
 _NAME = re.compile(r"\s*([\w-]+)\s*(?:\(([^()]*)\))?\s*(?:,|$)")
 
@@ -33,25 +31,23 @@ class InnerMethod:
 class Wrapper(Method):
     """A method that runs its inner methods, and whose cost is theirs.
 
-    They are named in the setting `methods`. Whoever knows methods by name makes them and hands them
-    over with `around`.
+    They are named in the setting `methods`. `methods.build` makes them and passes them to `around`.
+    They take no checkpoint: a wrapper starts anew where it was interrupted.
     """
 
     methods: str
     """The methods inside, by name, with commas between them and settings in parentheses:
     `eap-ig(steps=10, rule=right), gim`."""
     family: ClassVar[Family] = "attribution"
-    most_inner: ClassVar[int | None] = None
-    """How many methods it takes; None for two and more."""
+    takes_one: ClassVar[bool] = False
+    """Whether there is one inner method; otherwise there are two or more."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         names = self.named()
-        if self.most_inner is not None and len(names) != self.most_inner:
-            expected = "one method" if self.most_inner == 1 else f"{self.most_inner} methods"
+        if (len(names) == 1) != self.takes_one or not names:
+            expected = "one method" if self.takes_one else "two or more methods"
             raise ValueError(f"methods={self.methods!r}; expected {expected}")
-        if self.most_inner is None and len(names) < 2:
-            raise ValueError(f"methods={self.methods!r}; expected two or more methods")
 
     def named(self) -> list[tuple[str, list[str]]]:
         """The inner methods' names, each with its settings as `key=value`.
@@ -89,27 +85,29 @@ class Wrapper(Method):
         passes = [method.most_passes(graph, n_prompts) for method in self.inner]
         return None if None in passes else sum(number or 0.0 for number in passes)
 
-    def ranking_of(
-        self, inner: Method, model: MaskedTransformer, task: Task, generator: Generator
-    ) -> EdgeScores:
-        """What the inner method finds. Raises Unsupported if that is no single ranking."""
-        found = inner.discover(model, task, generator=generator)
-        if not isinstance(found, EdgeScores):
-            raise Unsupported(
-                f"{self.label} of {inner.label}, which gives "
-                f"{'several rankings' if isinstance(found, list) else 'a circuit'}; "
-                "expected a method that ranks all edges"
-            )
-        return found
+    def check_inner(self, expected: Sequence[str]) -> None:
+        """Raises Unsupported, before anything runs, for a method that gives something else."""
+        for method in self.inner:
+            if method.gives not in expected:
+                raise Unsupported(
+                    f"{self.label} of {method.label}, which gives {method.gives}; expected "
+                    f"{' or '.join(expected)}"
+                )
 
 
 def rank_shares(scores: EdgeScores) -> Float[Tensor, "reader writer"]:
     """For each edge, the share of edges that are not ranked above it: 1 for the best.
 
-    An edge that a greedy ranking never reaches gets 0.
+    Equal scores share the mean of their places. In a greedy ranking, which has an order of its own,
+    no edges are equal, and an edge that it never reaches gets 0.
     """
-    shares = torch.zeros(scores.graph.legal.numel(), dtype=torch.float64)
-    order = scores.ranking()
-    n_edges = scores.graph.n_edges
-    shares[order] = 1 - torch.arange(len(order), dtype=torch.float64) / n_edges
-    return shares.view(scores.graph.legal.shape)
+    n_edges, legal = scores.graph.n_edges, scores.graph.legal
+    shares = torch.zeros(legal.shape, dtype=torch.float64)
+    if scores.selection == "greedy":
+        order = scores.ranking()
+        shares.view(-1)[order] = 1 - torch.arange(len(order), dtype=torch.float64) / n_edges
+        return shares
+    _, place, count = (-scores.values.cpu()[legal]).unique(return_inverse=True, return_counts=True)
+    above = (count.cumsum(0) - count) + (count - 1) / 2
+    shares[legal] = 1 - above.double()[place] / n_edges
+    return shares

@@ -64,6 +64,10 @@ class ACDC(Method):
     version: ClassVar[int] = 1
     sweeps: ClassVar[str | None] = "threshold"
 
+    @property
+    def gives(self) -> Literal["a circuit"]:
+        return "a circuit"
+
     def most_passes(self, graph: Graph, n_prompts: int) -> float:
         """One for each edge; few tests run the whole model, and many edges are not tested."""
         return 3.0 + graph.n_edges

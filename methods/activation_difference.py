@@ -22,6 +22,7 @@ class ActivationDifference(Attribution):
     label: ClassVar[str] = "Activation difference"
     family: ClassVar[Family] = "baseline"
     version: ClassVar[int] = 1
+    has_sign: ClassVar[bool] = False
 
     def most_passes(self, graph: Graph, n_prompts: int) -> float:
         return 2.0

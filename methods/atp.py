@@ -25,6 +25,7 @@ class AtP(Attribution):
     name: ClassVar[str] = "atp"
     label: ClassVar[str] = "AtP"
     version: ClassVar[int] = 1
+    has_sign: ClassVar[bool] = False
 
     def most_passes(self, graph: Graph, n_prompts: int) -> float:
         return 2.0 + 4.0 * (graph.n_layers if self.grad_drop else 1)

@@ -74,13 +74,17 @@ class EdgePruning(ConstrainedMethod):
         if self.node_loss and not self.node_masks:
             raise ValueError("node_loss=True needs node_masks=True")
 
+    @property
+    def gives(self) -> Literal["a circuit", "a ranking"]:
+        return "a ranking" if self.cut == "ranking" else "a circuit"
+
     def targets(self, step: int) -> Mapping[Constrained, float]:
         """They rise linearly."""
         goals: dict[Constrained, float] = {"edges": self.target_sparsity}
         if self.node_loss:
             goals["writers"] = self.node_target
-        progress = min(1.0, step / self.target_warmup_steps)
-        return {name: goal * progress for name, goal in goals.items()}
+        over = self.target_warmup_steps
+        return {name: self.risen(step, goal, over) for name, goal in goals.items()}
 
     def masks(self, graph: Graph, n_prompts: int, generator: Generator) -> ConstrainedMasks:
         """Masks that are all open."""

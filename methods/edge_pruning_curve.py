@@ -1,8 +1,8 @@
 """Edge Pruning curve: circuits of all sizes from one training of Edge Pruning (arXiv:2406.16778).
 
-The target sparsity rises through the training, and its circuit is noted many times on the way. An
-edge is ranked by how many of these circuits it is in, and then by its last mask. So one training
-gives what Edge Pruning needs a training per size for, at the price of less training at each size.
+The target sparsity rises during training, and the current circuit is noted at equal intervals.
+Edges rank by how many noted circuits contain them, then by their final mask. One training replaces
+one per size, but each size gets fewer steps.
 Cost: one masked forward and one backward pass of a batch per step, plus one full and one corrupted
 run per prompt in all.
 """
@@ -31,13 +31,18 @@ class EdgePruningCurve(ConstrainedMethod):
     target_warmup_steps: Count = 2500
     """Steps in which the target rises linearly from 0."""
     circuits: Annotated[int, Interval(ge=2, le=10_000)] = 100
-    """How many circuits are noted, at equal distances."""
+    """How many circuits are noted, at equal intervals."""
     name: ClassVar[str] = "edge-pruning-curve"
     label: ClassVar[str] = "Edge Pruning curve"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.circuits > self.steps:
+            raise ValueError(f"circuits={self.circuits}; expected 2 to {self.steps} (steps)")
+
     def targets(self, step: int) -> Mapping[Constrained, float]:
         """It rises linearly."""
-        return {"edges": self.target_sparsity * min(1.0, step / self.target_warmup_steps)}
+        return {"edges": self.risen(step, self.target_sparsity, self.target_warmup_steps)}
 
     def masks(self, graph: Graph, n_prompts: int, generator: Generator) -> "NotedMasks":
         """Masks of edges and of writers that are all open."""
@@ -46,7 +51,9 @@ class EdgePruningCurve(ConstrainedMethod):
     def finish(self, trained: Mapping[str, Tensor], graph: Graph) -> EdgeScores:
         """The ranking by `circuits`, the number of circuits with each edge, then by the masks."""
         scores = log_soft_mask(trained["log_alpha"]) + log_soft_mask(trained["node_log_alpha"])
-        return EdgeScores(trained["circuits"] + scores.exp() / 2, graph, extra=trained)
+        # In float64: at many circuits the masks would be lost in a float32's rounding.
+        values = trained["circuits"].double() + scores.double().exp() / 2
+        return EdgeScores(values, graph, extra=trained)
 
 
 class NotedMasks(ConstrainedMasks):
@@ -68,7 +75,7 @@ class NotedMasks(ConstrainedMasks):
         return super().start_step(step)
 
     @property
-    def kept(self) -> Mapping[str, Tensor]:
+    def noted(self) -> Mapping[str, Tensor]:
         return {"circuits": self._circuits}
 
     def trained(self) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Ensemble: the mean of several methods' rankings.
 
-An edge's score is the mean of its places in the rankings, each as the share of edges that are not
-ranked above it. So methods whose scores have other sizes count alike.
+An edge's score is its mean rank over the methods, scaled so that the best edge has 1. Ranks give
+methods with scores of different scale the same weight.
 Cost: that of all the methods in it.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from edgewise.circuit import Cut, EdgeScores
 from edgewise.discovery import Checkpoint
@@ -20,7 +20,7 @@ from edgewise.wrapper import Wrapper, rank_shares
 
 @dataclass(frozen=True)
 class Ensemble(Wrapper):
-    """Every method in it must rank all edges. It starts anew where it was interrupted."""
+    """Every inner method must rank all edges."""
 
     methods: str = "eap, eap-ig, gim"
     selection: Cut = "top"
@@ -36,6 +36,11 @@ class Ensemble(Wrapper):
         generator: Generator,
         checkpoint: Checkpoint | None = None,
     ) -> EdgeScores:
-        rankings = [self.ranking_of(inner, model, task, generator) for inner in self.inner]
-        mean = torch.stack([rank_shares(ranking) for ranking in rankings]).mean(0).float()
+        self.check_inner(["a ranking"])
+        shares: list[Tensor] = []
+        for inner in self.inner:
+            found = inner.discover(model, task, generator=generator)
+            assert isinstance(found, EdgeScores)
+            shares.append(rank_shares(found))
+        mean = torch.stack(shares).mean(0)
         return EdgeScores(mean, model.graph, selection=self.selection, ablation=task.ablation)

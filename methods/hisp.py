@@ -1,8 +1,8 @@
 """HISP: head importance scores (Michel, Levy & Neubig 2019, arXiv:1905.10650), for edges.
 
 A writer's importance is `Σ over prompts |∂loss/∂mask_w|`, with one mask for all readers of a writer
-and all masks at 1. It is divided by the norm of the importances of its layer. An edge ranks as the
-weaker of its two ends: when a writer is removed, all its edges are.
+and all masks at 1. It is divided by the norm of the importances of its layer. An edge gets the
+lower score of its two ends, because removing a writer removes all its edges.
 Cost: two forward passes (clean and corrupted) and one backward per prompt, all edges at once.
 """
 
@@ -24,6 +24,7 @@ class HISP(Attribution):
 
     name: ClassVar[str] = "hisp"
     label: ClassVar[str] = "HISP"
+    has_sign: ClassVar[bool] = False
 
     def most_passes(self, graph: Graph, n_prompts: int) -> float:
         return 6.0

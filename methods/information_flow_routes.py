@@ -27,6 +27,7 @@ class InformationFlowRoutes(Attribution):
     name: ClassVar[str] = "information-flow-routes"
     label: ClassVar[str] = "Information flow"
     version: ClassVar[int] = 1
+    has_sign: ClassVar[bool] = False
     traces: ClassVar[int] = 0
     outputs: ClassVar[int] = 2
     patches: ClassVar[bool] = False

@@ -2,11 +2,12 @@
 
 Every edge has a score s. In each step a size k is drawn, and the masks are a soft choice of the k
 best edges, `σ((s − τ)/T)` with τ such that the masks add up to k. Adam raises the scores of edges
-that lower the loss. There is no penalty, since the size of every step is drawn.
+that lower the loss. No sparsity penalty is needed, since k fixes the size.
 Cost: one masked forward and one backward pass of a batch per step, plus one full and one corrupted
 run per prompt in all.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -37,7 +38,7 @@ class Matryoshka(MaskMethod):
     temperature: Positive = 0.5
     """T: at a lower one the masks are closer to 0 and 1."""
     sizes: Literal["uniform", "logarithmic"] = "uniform"
-    """How k is drawn, from 1 to the number of edges: itself or its logarithm uniformly."""
+    """How k is drawn from 1 to the number of edges: uniformly or log-uniformly."""
     objective: Literal["attribution", "training"] = "attribution"
     """The loss. `attribution`, the paper's, is the one that attribution methods differentiate, such
     as minus the logit difference. It rewards a circuit that is surer than the full model.
@@ -54,7 +55,7 @@ class Matryoshka(MaskMethod):
 
     def finish(self, trained: Mapping[str, Tensor], graph: Graph) -> EdgeScores:
         """The ranking by the trained scores, `scores` `[reader, writer]`."""
-        return EdgeScores(trained["scores"], graph)
+        return EdgeScores(trained["scores"], graph, extra=trained)
 
 
 class MatryoshkaMasks(Masks):
@@ -92,8 +93,9 @@ def soft_top_k(
 class _SoftTopK(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: Tensor, size: Tensor, temperature: float) -> Tensor:
-        low = scores.min() - 10 * temperature
-        high = scores.max() + 10 * temperature
+        # At the upper bound the masks of n edges add up to less than n e^-(10 + log n), next to 0.
+        reach = (10 + math.log(len(scores))) * temperature
+        low, high = scores.min() - reach, scores.max() + reach
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
             too_many = torch.sigmoid((scores - middle) / temperature).sum() > size

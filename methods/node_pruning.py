@@ -37,9 +37,13 @@ class NodePruning(ConstrainedMethod):
     sweeps: ClassVar[str | None] = "target_sparsity"
     after_training: ClassVar[tuple[str, ...]] = ("cut",)
 
+    @property
+    def gives(self) -> Literal["a circuit", "a ranking"]:
+        return "a ranking" if self.cut == "ranking" else "a circuit"
+
     def targets(self, step: int) -> Mapping[Constrained, float]:
         """It rises linearly."""
-        return {"writers": self.target_sparsity * min(1.0, step / self.target_warmup_steps)}
+        return {"writers": self.risen(step, self.target_sparsity, self.target_warmup_steps)}
 
     def masks(self, graph: Graph, n_prompts: int, generator: Generator) -> ConstrainedMasks:
         """Masks that are all open."""

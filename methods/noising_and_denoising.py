@@ -1,11 +1,11 @@
 """Noising and denoising: the edges that either way of patching finds (arXiv:2505.10039).
 
-The method inside is run twice: on the task, where clean prompts run and edges are corrupted, and
-with the two prompts of every pair exchanged, where corrupted prompts run and edges are restored. Of
-edges any one of which suffices (OR) noising finds none or one, of edges that are all needed (AND)
-denoising does; together they find both. Rankings are combined by the mean of their places, circuits
-by their union.
-Cost: twice that of the method in it.
+The inner method runs twice: on clean prompts with edges corrupted (noising), and on corrupted
+prompts with edges restored (denoising). If either of two edges suffices (OR), noising finds at most
+one of them. If both are needed (AND), denoising finds at most one. Together they find both.
+Rankings are combined by mean rank and circuits by union; the paper adds EAP's scores and ACDC's
+changes of the KL, and averages Edge Pruning's masks.
+Cost: twice that of the inner method.
 """
 
 from dataclasses import dataclass, replace
@@ -25,13 +25,13 @@ from edgewise.wrapper import Wrapper, rank_shares
 
 @dataclass(frozen=True)
 class NoisingAndDenoising(Wrapper):
-    """It starts anew where it was interrupted. A mean or zeros cannot be exchanged with a prompt:
-    it runs under interchange ablation alone."""
+    """Interchange ablation only: a mean or zero has no prompt to swap with. The training loss is
+    taken to compare with the full model's outputs, as a KL divergence does."""
 
     methods: str = "eap"
     name: ClassVar[str] = "noising-and-denoising"
     label: ClassVar[str] = "Noising + denoising"
-    most_inner: ClassVar[int | None] = 1
+    takes_one: ClassVar[bool] = True
 
     def most_passes(self, graph: Graph, n_prompts: int) -> float | None:
         once = super().most_passes(graph, n_prompts)
@@ -47,17 +47,18 @@ class NoisingAndDenoising(Wrapper):
     ) -> Circuit | EdgeScores:
         if task.ablation != "interchange":
             raise Unsupported(f"{self.label} under {task.ablation} ablation; expected interchange")
+        if task.train.answers.is_floating_point():
+            raise Unsupported(f"{self.label} of a numerical task; expected one with answers")
+        self.check_inner(["a circuit", "a ranking"])
         (inner,) = self.inner
-        found = [inner.discover(model, way, generator=generator) for way in (task, exchanged(task))]
-        match found:
-            case [Circuit() as noising, Circuit() as denoising]:
-                return Circuit(noising.mask | denoising.mask, model.graph)
-            case [EdgeScores() as noising, EdgeScores() as denoising]:
-                mean = (rank_shares(noising) + rank_shares(denoising)) / 2
-                return EdgeScores(
-                    mean.float(), model.graph, selection=noising.selection, ablation=task.ablation
-                )
-        raise Unsupported(f"{self.label} of {inner.label}; expected one circuit or one ranking")
+        noising, denoising = (
+            inner.discover(model, way, generator=generator) for way in (task, exchanged(task))
+        )
+        if isinstance(noising, Circuit) and isinstance(denoising, Circuit):
+            return Circuit(noising.mask | denoising.mask, model.graph)
+        assert isinstance(noising, EdgeScores) and isinstance(denoising, EdgeScores)
+        mean = (rank_shares(noising) + rank_shares(denoising)) / 2
+        return replace(noising, values=mean, extra={})
 
 
 def exchanged(task: Task) -> Task:

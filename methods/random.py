@@ -8,7 +8,7 @@ Cost: no forward or backward pass.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Interval
@@ -36,6 +36,10 @@ class Random(Method):
     label: ClassVar[str] = "Random"
     family: ClassVar[Family] = "baseline"
     version: ClassVar[int] = 1
+
+    @property
+    def gives(self) -> Literal["several rankings"]:
+        return "several rankings"
 
     def most_passes(self, graph: Graph, n_prompts: int) -> float:
         return 0.0

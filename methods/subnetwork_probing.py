@@ -26,8 +26,9 @@ from edgewise.method import Count, Positive
 class SubnetworkProbing(MaskMethod):
     """The defaults are those of ACDC's authors (Conmy et al. 2023, arXiv:2304.14997).
 
-    Two things differ. They mask the q, the k and the v of a head, and here its output is masked, so
-    that all methods have the same graph. They cut a circuit from one random draw of the masks, and
+    Three things differ. They mask the q, the k and the v of a head, and here its output is masked,
+    and embeddings are, so that all methods have the same graph. Their penalty is a mean over layers
+    and kinds of masks, here over writers. They cut a circuit from one random draw of the masks, and
     here it is cut where the log α is above 0, so that the same training gives the same circuit.
     """
 
@@ -45,8 +46,12 @@ class SubnetworkProbing(MaskMethod):
     sweeps: ClassVar[str | None] = "penalty"
     after_training: ClassVar[tuple[str, ...]] = ("cut",)
 
+    @property
+    def gives(self) -> Literal["a circuit", "a ranking"]:
+        return "a ranking" if self.cut == "ranking" else "a circuit"
+
     def masks(self, graph: Graph, n_prompts: int, generator: Generator) -> "ProbingMasks":
-        """Masks of which nine in ten are open."""
+        """Masks that are nearly open."""
         return ProbingMasks(self, graph, generator)
 
     @torch.no_grad()
@@ -59,7 +64,7 @@ class SubnetworkProbing(MaskMethod):
 
 
 class ProbingMasks(HardConcreteMasks):
-    """The masks of one training, each with a share in the penalty."""
+    """The masks of one training, all of which are penalised."""
 
     def __init__(self, method: SubnetworkProbing, graph: Graph, generator: Generator) -> None:
         # A log α of log 5 gives a mask whose σ is (0.9 − l) / (r − l).

@@ -3,8 +3,8 @@
 Every edge is kept with a probability p = σ(θ). A mask is 1 or 0 most of the time, and between the
 two with probability p(1 − p): then, and only then, p gets the mask's gradient. The loss has
 `λ Σ p` added, and a term for heads, which are cheaper to remove as a whole.
-Cost: one masked forward and one backward pass of every prompt with every sample per step, plus one
-full and one corrupted run per prompt in all.
+Cost: one masked forward and one backward pass per sampled mask in each step, plus one full and one
+corrupted run per prompt in all.
 """
 
 from collections.abc import Mapping
@@ -28,10 +28,11 @@ INTERIOR = 1e-3
 
 @dataclass(frozen=True)
 class UGS(MaskMethod):
-    """The defaults are the paper's, with the learning rate that it has for this λ.
+    """The defaults are the paper's for this λ and counterfactual (interchange) ablation.
 
     Gradients are clipped by their norm over all edges; the published code clips those of each kind
-    of edge. It also removes edges without a path from each mask, which does not change the logits.
+    of edge. It also removes edges without a path from each mask, which is not done here: under
+    interchange ablation it does not change the logits.
     """
 
     penalty: Positive = 1e-3
@@ -44,7 +45,6 @@ class UGS(MaskMethod):
     """Masks drawn for each of these pairs."""
     name: ClassVar[str] = "ugs"
     label: ClassVar[str] = "UGS"
-    sweeps: ClassVar[str | None] = None
 
     @property
     def repeats(self) -> int:
@@ -56,7 +56,7 @@ class UGS(MaskMethod):
 
     def finish(self, trained: Mapping[str, Tensor], graph: Graph) -> EdgeScores:
         """The ranking by the trained logits θ, `logits` `[reader, writer]`."""
-        return EdgeScores(trained["logits"], graph)
+        return EdgeScores(trained["logits"], graph, extra=trained)
 
 
 class UniformMasks(Masks):
@@ -115,7 +115,7 @@ def uniform_masks(
     the mean gradient of its masks that are neither 0 nor 1, as if all masks were such.
     """
     fixed = probability.detach()
-    width = fixed * (1 - fixed)
+    width = (fixed * (1 - fixed)).clamp(min=1e-12)
     masks = 1 - ((noise - fixed) / width + 0.5).clamp(0, 1)
     interior = (masks > INTERIOR) & (masks < 1 - INTERIOR)
     share = interior / interior.sum(0).clamp(min=1)

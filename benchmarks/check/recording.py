@@ -62,8 +62,9 @@ def record_reference(
         raise ValueError("\n".join(problems))
     store = Store(folder)
     store.cells.mkdir(parents=True, exist_ok=True)
-    for path in store.cells.iterdir():
-        path.unlink()
+    for path in store.cells.glob("*.*"):
+        if path.is_file():
+            path.unlink()
     for record, discovery in recorded:
         store.write(record, discovery)
 

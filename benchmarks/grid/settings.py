@@ -90,7 +90,7 @@ def resolve(method: str, task: str, given: Mapping[str, Any]) -> Settings:
 
 
 def inner_of(method: str, task: str, settings: Mapping[str, Any]) -> tuple[InnerMethod, ...]:
-    """The methods inside a wrapper, with all their settings on this task; none of other methods.
+    """A wrapper's inner methods with all their settings on this task. Empty for other methods.
 
     Raises ValueError, with every problem, for a method that does not exist, another wrapper, and
     settings that `resolve` refuses.
@@ -104,7 +104,7 @@ def inner_of(method: str, task: str, settings: Mapping[str, Any]) -> tuple[Inner
         if name not in METHODS:
             lines.append(unknown("method", name, METHODS))
         elif issubclass(METHODS[name], Wrapper):
-            lines.append(f"method {name!r} is made of others itself; expected one that is not")
+            lines.append(f"method {name!r} is a wrapper; expected a method that is none")
         else:
             try:
                 resolved = resolve(name, task, parse_assignments(assignments))

@@ -237,6 +237,7 @@ def test_a_file_that_is_no_result_is_named(store: Store) -> None:
     [
         (lambda f: f.pop("seconds"), "record of this program: seconds is missing"),
         (lambda f: f.update(colour="red"), "colour is not known"),
+        (lambda f: f.update(model="\ud800"), "half of a surrogate pair; expected Unicode"),
         (lambda f: f.update(n_edges=-3), "n_edges is -3; expected a number greater"),
         (lambda f: f["definition"].update(seed="0"), "definition.seed is '0'; expected"),
         (lambda f: f.update(rows=[{"edges": 3}]), "sparsity is missing"),

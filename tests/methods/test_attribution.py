@@ -85,7 +85,10 @@ def test_scores_do_not_depend_on_the_batches(method: type[Attribution]) -> None:
 def test_a_shared_beginning_changes_no_score(
     method: type[Attribution], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It runs once for all prompts; without it, they run whole."""
+    """It runs once for all prompts; without it, they run whole.
+
+    HISP's norm, of the mean over all prompts, is left out: here prompts are scored one by one.
+    """
     monkeypatch.setattr(method, "combined", lambda self, mean, graph: mean)
     toy = toys.gpt2()
     pairs = random_pairs([12, 14, 13])

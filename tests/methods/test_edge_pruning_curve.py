@@ -48,7 +48,7 @@ def test_ties_are_broken_by_the_last_masks() -> None:
     trained = {
         "log_alpha": log_alpha,
         "node_log_alpha": torch.zeros(len(graph.writers)),
-        "circuits": torch.zeros(graph.legal.shape),
+        "circuits": torch.full(graph.legal.shape, 9999.0),
     }
     ranking = CURVE.finish(trained, graph).ranking()
     in_order = log_alpha.flatten()[ranking]

@@ -88,3 +88,5 @@ def test_the_writers_that_matter_are_kept(unchecked: None) -> None:
         found = method.discover(model, task, generator=torch.Generator().manual_seed(0))
         order = found.extra["node_log_alpha"].argsort(descending=True)
         assert int(order[0]) == 0
+        best, second = found.extra["node_log_alpha"][order[:2]]
+        assert float(best) > float(second) + 0.1

@@ -15,11 +15,13 @@ from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 from edgewise.wrapper import Wrapper, rank_shares
 from methods.acdc import ACDC
+from methods.atp import AtP
 from methods.bootstrap import Bootstrap
 from methods.clean_corrupted import CleanCorrupted
 from methods.eap import EAP
 from methods.ensemble import Ensemble
 from methods.gim import GIM
+from methods.hisp import HISP
 from methods.noising_and_denoising import NoisingAndDenoising, exchanged
 from methods.random import Random
 from tests.methods import toys
@@ -75,6 +77,17 @@ def test_a_wrapper_without_its_methods_says_how_it_gets_them() -> None:
         _ = Ensemble().inner
 
 
+def test_equal_scores_share_the_mean_of_their_places() -> None:
+    graph = toys.gpt2(n_layer=1).graph
+    values = torch.zeros(graph.legal.shape)
+    values[-1, 0] = 1.0
+    shares = rank_shares(EdgeScores(values, graph))
+    assert float(shares[-1, 0]) == 1
+    others = shares[graph.legal & (values == 0)]
+    n_edges = graph.n_edges
+    assert others.tolist() == pytest.approx([1 - n_edges / 2 / n_edges] * (n_edges - 1))
+
+
 def test_an_edges_share_is_that_of_the_edges_it_is_not_beaten_by() -> None:
     graph = toys.gpt2(n_layer=1).graph
     scores = EdgeScores(torch.randn(graph.legal.shape), graph)
@@ -96,7 +109,7 @@ def test_an_ensemble_is_the_mean_of_its_rankings_and_costs_what_they_cost(
     both = discover(Ensemble(methods="eap, gim").around([EAP(), GIM()]), model, task)
     assert model.flops - start == apart
     expected = (rank_shares(eap) + rank_shares(gim)) / 2
-    torch.testing.assert_close(both.values, expected.float())
+    torch.testing.assert_close(both.values, expected)
     twice = discover(Ensemble(methods="eap, eap").around([EAP(), EAP()]), model, task)
     assert torch.equal(twice.ranking(), eap.ranking())
 
@@ -105,7 +118,7 @@ def test_an_ensemble_is_the_mean_of_its_rankings_and_costs_what_they_cost(
 def test_an_ensemble_refuses_what_is_no_ranking(
     inner: Method, setting: tuple[MaskedTransformer, Task]
 ) -> None:
-    with pytest.raises(Unsupported, match="expected a method that ranks all edges"):
+    with pytest.raises(Unsupported, match=f"{inner.label}, which gives .+; expected a ranking"):
         discover(Ensemble().around([inner, EAP()]), *setting)
 
 
@@ -145,11 +158,33 @@ def test_bootstrap_costs_what_its_method_costs(setting: tuple[MaskedTransformer,
     assert model.flops - start == once
 
 
-def test_bootstrap_refuses_a_method_without_scores_of_each_prompt(
+@pytest.mark.parametrize("inner", [ACDC(), HISP(), AtP()])
+def test_bootstrap_refuses_a_method_without_signed_scores_of_each_prompt(
+    inner: Method, setting: tuple[MaskedTransformer, Task]
+) -> None:
+    with pytest.raises(Unsupported, match="expected an attribution method whose scores have a"):
+        discover(Bootstrap(methods=inner.name).around([inner]), *setting)
+
+
+def test_bootstrap_ranks_both_groups_as_its_method_does(
     setting: tuple[MaskedTransformer, Task],
 ) -> None:
-    with pytest.raises(Unsupported, match="expected an attribution method"):
-        discover(Bootstrap(methods="acdc").around([ACDC()]), *setting)
+    for selection in ("top-signed", "greedy-absolute", "top-magnitude"):
+        inner = EAP(selection=selection)
+        alone = discover(inner, *setting)
+        found = discover(Bootstrap(methods="eap").around([inner]), *setting)
+        assert found.selection == alone.selection
+        for group in (found.extra["consistent"] == 1, found.extra["consistent"] == 0):
+            group = group & alone.graph.legal
+            assert torch.equal(
+                found.values[group].argsort(stable=True), alone.values[group].argsort(stable=True)
+            )
+
+
+def test_bootstrap_needs_two_prompts() -> None:
+    task = toys.task(toys.random_pairs(1))
+    with pytest.raises(Unsupported, match="with 1 prompt; expected two or more"):
+        discover(Bootstrap().around([EAP()]), toys.gpt2(), task)
 
 
 def test_denoising_of_eap_is_the_other_half_of_clean_corrupted(
@@ -205,10 +240,9 @@ def test_eap_by_both_ways_ranks_both_edges_of_every_gate_alike(gate_name: str) -
     """By noising it gives neither edge of OR a score."""
     model, task = gate(gate_name)
     assert len(found_edges(EAP(), gate_name)) == (0 if gate_name == "OR" else 2)
-    denoising = discover(EAP(), model, exchanged(task)).extra["signed"]
-    both = discover(EAP(), model, task).extra["signed"] + denoising
-    first, second = (float(both[model.graph.mask_of([edge])]) for edge in EDGES)
-    assert first == second > 0.1
+    found = discover(NoisingAndDenoising().around([EAP()]), model, task)
+    first, second = (float(found.values[model.graph.mask_of([edge])]) for edge in EDGES)
+    assert first == second > float(found.values[model.graph.legal].median())
 
 
 @pytest.mark.parametrize("ablation", ["zero", "mean"])
@@ -225,4 +259,4 @@ def test_rankings_of_both_ways_are_combined_by_their_places(
     ways = [discover(EAP(), model, way) for way in (task, exchanged(task))]
     found = discover(NoisingAndDenoising().around([EAP()]), model, task)
     expected: Tensor = (rank_shares(ways[0]) + rank_shares(ways[1])) / 2
-    torch.testing.assert_close(found.values, expected.float())
+    torch.testing.assert_close(found.values, expected)
