@@ -105,7 +105,7 @@ def test_settings_keep_the_order_in_which_they_are_given() -> None:
 
 def test_a_wrong_name_is_answered_with_the_closest() -> None:
     assert unknown("method", "edge-prunning", METHODS) == (
-        "unknown method 'edge-prunning'; closest: edge-pruning, node-pruning"
+        "unknown method 'edge-prunning'; closest: edge-pruning, node-pruning, edge-pruning-curve"
     )
     assert "known: a, b" in unknown("thing", "zzz", ["b", "a"])
 
