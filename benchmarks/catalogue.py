@@ -14,7 +14,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from benchmarks.names import SUITES, unknown
+from benchmarks.names import SUITES, suite_names, unknown
 
 FILE = Path(__file__).with_name("catalogue.json")
 
@@ -24,7 +24,7 @@ def catalogue() -> str:
     kinds = {
         "Methods": {name: entry["what"] for name, entry in _read()["methods"].items()},
         "Tasks": {name: entry["what"] for name, entry in _read()["tasks"].items()},
-        "Suites": {name: suite["description"] for name, suite in _suites().items()},
+        "Suites": {name: suite["description"] for name, suite in suites().items()},
     }
     width = 2 + max(len(name) for entries in kinds.values() for name in entries)
     blocks = []
@@ -36,14 +36,14 @@ def catalogue() -> str:
 
 def describe(name: str) -> str:
     """All about a method, a task or a suite. Raises ValueError for a name that does not exist."""
-    methods, tasks, suites = _read()["methods"], _read()["tasks"], _suites()
+    methods, tasks, known_suites = _read()["methods"], _read()["tasks"], suites()
     if name in methods:
         return _method(methods[name])
     if name in tasks:
         return _fields(tasks[name])
-    if name in suites:
-        return _suite(suites[name], SUITES / f"{name}.toml")
-    raise ValueError(unknown("method, task or suite", name, [*methods, *tasks, *suites]))
+    if name in known_suites:
+        return _suite(known_suites[name], SUITES / f"{name}.toml")
+    raise ValueError(unknown("method, task or suite", name, [*methods, *tasks, *known_suites]))
 
 
 def method_table() -> str:
@@ -113,8 +113,9 @@ def _read() -> Mapping[str, Any]:
 
 
 @cache
-def _suites() -> Mapping[str, Any]:
+def suites() -> Mapping[str, Any]:
+    """The tables of the suites that come with the package, by name."""
     return {
-        path.stem: tomllib.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(SUITES.glob("*.toml"))
+        name: tomllib.loads((SUITES / f"{name}.toml").read_text(encoding="utf-8"))
+        for name in suite_names()
     }

@@ -10,7 +10,6 @@ import json
 import re
 import sys
 import textwrap
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 from functools import cache
@@ -22,9 +21,9 @@ import click
 from tabulate import tabulate
 
 from benchmarks.catalogue import FILE as CATALOGUE
+from benchmarks.catalogue import suites
 from benchmarks.grid.cell import BUNDLED, TINY_LLAMA
 from benchmarks.grid.settings import allowed, task_defaults
-from benchmarks.names import SUITES, suite_names
 from edgewise.method import Method
 from edgewise.metrics import Metric
 from edgewise.pretrained import load_tokenizer
@@ -55,10 +54,10 @@ def pages(folder: Path) -> dict[Path, str]:
         "tasks.md": tasks_page(),
         "suites.md": _with_suites((folder / "suites.md").read_text(encoding="utf-8")),
     }
-    return {CATALOGUE: catalogue(), **{folder / name: text for name, text in texts.items()}}
+    return {CATALOGUE: catalogue_file(), **{folder / name: text for name, text in texts.items()}}
 
 
-def catalogue() -> str:
+def catalogue_file() -> str:
     """What `edgewise list` shows of methods and tasks, as JSON."""
     found = {
         "methods": {name: _method_facts(name) for name in METHODS},
@@ -315,13 +314,8 @@ def _with_suites(page: str) -> str:
     _, end, after = rest.partition(END)
     assert begin and end, f"suites.md has no {BEGIN} ... {END}"
     rows = [
-        {
-            "suite": f"[`{name}`](../benchmarks/suites/{name}.toml)",
-            "what": tomllib.loads((SUITES / f"{name}.toml").read_text(encoding="utf-8"))[
-                "description"
-            ],
-        }
-        for name in suite_names()
+        {"suite": f"[`{name}`](../benchmarks/suites/{name}.toml)", "what": suite["description"]}
+        for name, suite in suites().items()
     ]
     return f"{before}{begin}\n{_table(rows)}\n{end}{after}"
 

@@ -28,7 +28,7 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete temporary folders of processes of this machine that no longer run.
+    """Delete temporary folders and files of processes of this machine that no longer run.
 
     Others belong to a run that is going on, perhaps on another machine that shares the folder.
     """
@@ -37,7 +37,10 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.glob(f"*.{_machine()}.*.tmp"):
         process = path.suffixes[-2].removeprefix(".")
         if not (process.isdigit() and psutil.pid_exists(int(process))):
-            shutil.rmtree(path, ignore_errors=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:  # an earlier version had no folders
+                path.unlink(missing_ok=True)
 
 
 def expanded(path: str) -> Path:

@@ -40,10 +40,9 @@ class HardConcreteMasks(Masks):
         deviation: float,
     ) -> None:
         device = generator.device
-        self.graph, self.n_samples = graph, n_samples
+        super().__init__(graph, device)
+        self.n_samples = n_samples
         self._has_edges, self._has_writers = edges, writers
-        self._legal = graph.legal.to(device)
-        self._edge_index = self._legal.flatten().nonzero().flatten()
         self._n_edges = graph.n_edges if edges else 0
         size = self._n_edges + (len(graph.writers) if writers else 0)
         initial = torch.randn(size, generator=generator, device=device)
@@ -56,10 +55,7 @@ class HardConcreteMasks(Masks):
 
     def sample(self, noise: Float[Tensor, "sample edge_and_writer"]) -> tuple[SampledMasks, Tensor]:
         edges, writers = self.split(sampled_masks(self.log_alpha, noise))
-        masks = edges.new_zeros(len(edges), self._legal.numel())
-        masks = masks.index_copy(1, self._edge_index, edges)
-        masks = masks.view(-1, *self._legal.shape) * writers[:, None]
-        return masks, self.penalty(edges, writers)
+        return self.table(edges) * writers[:, None], self.penalty(edges, writers)
 
     @abstractmethod
     def penalty(
@@ -72,8 +68,7 @@ class HardConcreteMasks(Masks):
         edges, writers = self.split(self.log_alpha.detach())
         found: dict[str, Tensor] = {}
         if self._has_edges:
-            found["log_alpha"] = torch.zeros(self._legal.shape, device=edges.device)
-            found["log_alpha"][self._legal] = edges
+            found["log_alpha"] = self.table(edges)
         if self._has_writers:
             found["node_log_alpha"] = writers.clone()
         return found

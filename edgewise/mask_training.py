@@ -42,6 +42,18 @@ class Masks(ABC):
     max_gradient_norm: float | None = None
     """Gradients of all trained tensors together are scaled down to this norm."""
 
+    def __init__(self, graph: Graph, device: torch.device) -> None:
+        self.graph, legal = graph, graph.legal.to(device)
+        self._edge_index = legal.flatten().nonzero().flatten()
+
+    def table(
+        self, values: Float[Tensor, "*sample edge"]
+    ) -> Float[Tensor, "*sample reader writer"]:
+        """Values of all edges in their places; 0 elsewhere."""
+        lead, shape = values.shape[:-1], self.graph.legal.shape
+        flat = values.new_zeros(*lead, shape.numel()).index_copy(-1, self._edge_index, values)
+        return flat.view(*lead, *shape)
+
     def start_step(self, step: int) -> float:
         """Set what changes from step to step.
 

@@ -62,8 +62,8 @@ class MatryoshkaMasks(Masks):
     """The scores of one training."""
 
     def __init__(self, method: Matryoshka, graph: Graph, device: torch.device) -> None:
-        self._legal, self._method = graph.legal.to(device), method
-        self._index = self._legal.flatten().nonzero().flatten()
+        super().__init__(graph, device)
+        self._method = method
         self._scores = torch.zeros(graph.n_edges, device=device, requires_grad=True)
         self.parameters, self.rates = {"scores": self._scores}, {"scores": method.learning_rate}
 
@@ -74,13 +74,10 @@ class MatryoshkaMasks(Masks):
         n_edges, uniform = len(self._scores), self._method.sizes == "uniform"
         size = 1 + noise * (n_edges - 1) if uniform else n_edges**noise
         soft = soft_top_k(self._scores, size, self._method.temperature)
-        masks = soft.new_zeros(1, self._legal.numel()).index_copy(1, self._index, soft[None])
-        return masks.view(1, *self._legal.shape), None
+        return self.table(soft[None]), None
 
     def trained(self) -> dict[str, Tensor]:
-        scores = torch.zeros(self._legal.shape, device=self._scores.device)
-        scores[self._legal] = self._scores.detach()
-        return {"scores": scores}
+        return {"scores": self.table(self._scores.detach())}
 
 
 def soft_top_k(

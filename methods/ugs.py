@@ -66,9 +66,8 @@ class UniformMasks(Masks):
     max_gradient_norm = 5.0
 
     def __init__(self, method: UGS, graph: Graph, n_prompts: int, device: torch.device) -> None:
-        self._penalty = method.penalty
-        self._legal, self._feeds = graph.legal.to(device), graph.feeds.to(device)
-        self._n_heads, self._n_layers = graph.n_heads, graph.n_layers
+        super().__init__(graph, device)
+        self._penalty, self._feeds = method.penalty, graph.feeds.to(device)
         self._heads = torch.cat(
             [
                 torch.arange(b.writers.start, b.writers.stop)
@@ -77,7 +76,6 @@ class UniformMasks(Masks):
             ]
         ).to(device)
         self._n_samples = method.samples * min(method.batch_size, n_prompts)
-        self._index = self._legal.flatten().nonzero().flatten()
         self._logits = torch.full((graph.n_edges,), START, device=device).requires_grad_()
         self.parameters, self.rates = {"logits": self._logits}, {"logits": method.learning_rate}
 
@@ -87,23 +85,19 @@ class UniformMasks(Masks):
 
     def sample(self, noise: Float[Tensor, "sample edge"]) -> tuple[SampledMasks, Tensor]:
         probability = self._logits.sigmoid()
-        drawn = uniform_masks(probability, noise)
-        masks = drawn.new_zeros(len(drawn), self._legal.numel()).index_copy(1, self._index, drawn)
-        kept = drawn.new_zeros(self._legal.numel()).index_copy(0, self._index, probability)
-        penalty = self._penalty * probability.sum() + self._of_heads(kept.view(self._legal.shape))
-        return masks.view(-1, *self._legal.shape), penalty
+        masks = self.table(uniform_masks(probability, noise))
+        penalty = self._penalty * probability.sum() + self._of_heads(self.table(probability))
+        return masks, penalty
 
     def _of_heads(self, kept: Float[Tensor, "reader writer"]) -> Tensor:
         """The term for heads: `ν Σ tanh(2x/LH) LH/2`, x the expected edges from and to a head."""
-        strength, n_heads = min(self._penalty / 2, 2e-4), self._n_heads * self._n_layers
+        strength, n_heads = min(self._penalty / 2, 2e-4), len(self._heads)
         into = self._feeds[:, self._heads].to(kept.dtype).T @ kept.sum(1)
         edges = kept[:, self._heads].sum(0) + into
         return strength * (torch.tanh(2 * edges / n_heads) * n_heads / 2).sum()
 
     def trained(self) -> dict[str, Tensor]:
-        logits = torch.zeros(self._legal.shape, device=self._logits.device)
-        logits[self._legal] = self._logits.detach()
-        return {"logits": logits}
+        return {"logits": self.table(self._logits.detach())}
 
 
 def uniform_masks(

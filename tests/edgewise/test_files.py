@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edgewise import files
 from edgewise.files import remove_leftovers, write_atomically
 
 
@@ -47,6 +48,7 @@ def test_leftovers_are_cleared_but_those_of_live_processes_and_of_other_machines
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: dead.pid)
         interrupted(tmp_path / "dead.json")
+        (tmp_path / f"earlier.json.{files._machine()}.{dead.pid}.tmp").touch()
         patch.setattr(platform, "node", lambda: "another.machine")
         interrupted(tmp_path / "elsewhere.json")
     remove_leftovers(tmp_path)
