@@ -8,7 +8,7 @@ Packages that take seconds to import are imported by the verbs that need them.
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from benchmarks.check.check import Difference
     from benchmarks.run.runner import Outcome
 
 _MOST_ERRORS = 20
+_PROOF = 3
+"""The cells that are run again after a migration."""
 
 # An epilog keeps its line breaks after \b.
 _EXAMPLE = "\b\nExample:\n  "
@@ -287,18 +290,24 @@ def draw(circuit: Path, out: Path | None, edges: int | None, truth: Path | None)
 @main.command(epilog=_EXAMPLE + "edgewise check")
 @click.argument("folder", type=Path, metavar="[DIR]", required=False)
 @click.option("--only", metavar="METHOD", help="Check the cells of one method.")
+@click.option("--again", type=click.IntRange(min=1), metavar="N", help="Run N cells of DIR again.")
 @click.option("--record", is_flag=True, help="Write the reference values anew, in minutes.")
 @_verb
-def check(folder: Path | None, only: str | None, record: bool) -> None:
+def check(folder: Path | None, only: str | None, again: int | None, record: bool) -> None:
     """Run the reference cells again and compare them with their stored values.
 
-    With DIR, compare the reference cells of that results folder instead. Every difference is a
-    line; the exit code is then 1.
+    With DIR, compare the reference cells of that results folder instead, or with --again run the
+    cheapest cells of each method in it again. Every difference is a line; the exit code is then 1.
     """
     from benchmarks.check import check
     from benchmarks.check.recording import record_reference
     from benchmarks.grid.suite import load_suite
 
+    if again is not None:
+        if folder is None or only is not None or record:
+            raise ValueError(f"--again {again} without DIR, or with --only or --record")
+        _check_again(folder, again)
+        return
     cells = load_suite(check.SUITE, only=only).cells
     if record:
         if folder is not None or only is not None:
@@ -310,9 +319,21 @@ def check(folder: Path | None, only: str | None, record: bool) -> None:
         n_cells, differences = len(cells), check.check(cells)
     else:
         n_cells, differences = check.check_folder(folder, only=only)
+    _show_differences(f"{n_cells} reference cells", differences)
+
+
+def _check_again(folder: Path, n_cells: int) -> None:
+    from benchmarks.check.again import check_again
+
+    n_run, differences = check_again(folder, n_cells)
+    _show_differences(f"{n_run} cells, run again", differences)
+
+
+def _show_differences(compared: str, differences: "Sequence[Difference]") -> None:
+    """A line for each; exit with 1 if there are any."""
     for difference in differences:
         click.echo(difference)
-    click.echo(f"Compared {n_cells} reference cells; differences: {len(differences)}")
+    click.echo(f"Compared {compared}; differences: {len(differences)}")
     if differences:
         raise SystemExit(1)
 
@@ -321,10 +342,14 @@ def check(folder: Path | None, only: str | None, record: bool) -> None:
 @click.argument("folder", type=Path, metavar="DIR")
 @_verb
 def migrate(folder: Path) -> None:
-    """Bring results of an earlier version in DIR up to date, without running anything again."""
+    """Bring results of an earlier version in DIR up to date.
+
+    No cell is made anew. To prove that the records still hold, three are run again and compared.
+    """
     from benchmarks.run.migration import migrate
 
     click.echo(f"{folder}: {migrate(folder)} cells brought up to date")
+    _check_again(folder, _PROOF)
 
 
 @main.command(name="list", epilog=_EXAMPLE + "edgewise list edge-pruning")

@@ -152,14 +152,20 @@ def _check_cell(
     """What was stored, evaluated again; then the same found anew."""
     rows, _ = evaluate_discovery(cell, model, task, stored)
     differences = compare_evaluation(record, rows, " of the stored circuit")
-    with TemporaryDirectory() as folder:
-        checkpoint = Path(folder) / "checkpoint.safetensors"
-        found, _ = discover(cell, model, task, checkpoint, every_seconds=math.inf)
+    found = discover_anew(cell, model, task)
     if not record.anew:
         notes = first_of(found).meta
         return differences + compare_discovery(record, stored, found, notes)
     rows, _ = evaluate_discovery(cell, model, task, found)
     return differences + compare_anew(record, record.model_copy(update={"rows": rows}))
+
+
+def discover_anew(cell: Cell, model: MaskedTransformer, task: Task) -> Discovery:
+    """What the cell's method finds now."""
+    with TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "checkpoint.safetensors"
+        found, _ = discover(cell, model, task, checkpoint, every_seconds=math.inf)
+    return found
 
 
 def compare_evaluation(record: Result, rows: Sequence[RowRecord], of_what: str) -> list[Difference]:

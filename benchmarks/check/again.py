@@ -1,0 +1,108 @@
+"""Stored cells of any results folder, run again and compared with what their records say."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from benchmarks.check.check import (
+    DEVICE,
+    Difference,
+    compare_discovery,
+    compare_evaluation,
+    discover_anew,
+)
+from benchmarks.grid.cell import Bench, Cell, ModelOptions
+from benchmarks.record import Finished
+from benchmarks.run.execute import evaluate_discovery
+from benchmarks.run.loading import Loader, identify
+from benchmarks.store import Store, first_of
+from edgewise.progress import track
+from edgewise.task import Sizes
+from edgewise.wrapper import InnerMethod
+from methods import METHODS
+from tasks import find_task
+
+
+def check_again(folder: Path, n_cells: int) -> tuple[int, list[Difference]]:
+    """Run up to so many cells again on the CPU; how many were run, and the differences.
+
+    Every method in turn gives its cheapest cell that has not been taken. The stored circuit or
+    ranking of each is evaluated again, and every method but those that learn masks, whose long
+    trainings enlarge differences in rounding, is run again.
+    Cells of earlier versions of a method or of a task are left out, and so are cells of prompts of
+    the user's own, of which the record does not keep the file's place.
+    Raises ValueError if no cell is left, or a cell's model is not the one that it was run on.
+    """
+    store, loader = Store(folder), Loader(DEVICE)
+    chosen = _cheapest_of_each(filter(_is_current, store.finished()))[:n_cells]
+    if not chosen:
+        raise ValueError(
+            f"no cell in {folder} that this version of the methods and tasks would run"
+        )
+    differences: list[Difference] = []
+    for record in track(chosen, "cells again", total=len(chosen)):
+        cell = _cell_of(record, loader)
+        if cell.name != record.name:
+            raise ValueError(
+                f"cell {record.name}: model {record.model} or its tokenizer is not the one that "
+                "the cell was run on"
+            )
+        model, task = loader.model(cell.bench), loader.task(cell.bench)
+        stored = store.discovery(record.name)
+        rows, _ = evaluate_discovery(cell, model, task, stored)
+        differences += compare_evaluation(record, rows, " of the stored circuit")
+        if all(METHODS[name].family != "masks" for name in _methods_in(record)):
+            found = discover_anew(cell, model, task)
+            differences += compare_discovery(record, stored, found, first_of(found).meta)
+    return len(chosen), differences
+
+
+def _is_current(record: Finished) -> bool:
+    """Whether the methods and the task of today would make the same cell."""
+    definition = record.definition
+    if definition.data is not None or any(
+        name not in METHODS or METHODS[name].version != version
+        for name, version in _methods_in(record).items()
+    ):
+        return False
+    return find_task(definition.task).version == definition.task_version
+
+
+def _methods_in(record: Finished) -> dict[str, int]:
+    """The versions of the method and of those inside it, by name."""
+    methods = [record.definition, *(record.definition.inner or ())]
+    return {one.method: one.method_version for one in methods}
+
+
+def _cheapest_of_each(records: Iterable[Finished]) -> list[Finished]:
+    """The cheapest cell of each method, then the second of each, and so on."""
+    taken: Counter[str] = Counter()
+    turns: list[tuple[int, float, Finished]] = []
+    for record in sorted(records, key=lambda record: record.seconds):
+        method = record.definition.method
+        turns.append((taken[method], record.seconds, record))
+        taken[method] += 1
+    return [record for *_, record in sorted(turns, key=lambda turn: turn[:2])]
+
+
+def _cell_of(record: Finished, loader: Loader) -> Cell:
+    """The cell as a suite would make it, on its identified bench."""
+    definition = record.definition
+    options = definition.model
+    bench = Bench(
+        definition.task,
+        definition.task_version,
+        definition.seed,
+        sizes=Sizes(**definition.sizes.as_json()),
+        model=options and ModelOptions(record.model, **options.as_json()),
+        ablation=definition.ablation,
+        dtype=definition.dtype,
+    )
+    return Cell(
+        definition.method,
+        definition.method_version,
+        definition.settings,
+        identify([bench], loader)[bench],
+        tuple(definition.sparsities),
+        inner=tuple(InnerMethod(**one.as_json()) for one in definition.inner or ()),
+    )
