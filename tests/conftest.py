@@ -15,6 +15,8 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # every core has its own tests, and the processes of these
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -42,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("benchmark_only"):
         sys.meta_path.remove(_checks)
     elif "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+        torch.set_num_threads(2)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -56,7 +56,7 @@ def words(text: str) -> tuple[str, ...]:
 
 def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
     """Token ids as the model expects them, with a BOS where the tokenizer adds one."""
-    encoding: Any = tokenizer(list(texts))
+    encoding: Any = tokenizer(list(texts), return_attention_mask=False, return_token_type_ids=False)
     return encoding["input_ids"]
 
 

@@ -4,6 +4,7 @@ import pickle
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from benchmarks.cli import main
+from benchmarks.grid.cell import Cell
 from benchmarks.grid.crossing import Crossing
 from benchmarks.grid.search import Search
 from benchmarks.grid.suite import single_cell
@@ -21,12 +23,18 @@ from benchmarks.run.items import CellItem, Item, Workplace
 from benchmarks.run.loading import Loader
 from benchmarks.run.runner import SKIPPED, Options, Outcome, run
 from benchmarks.store import Store
+from edgewise.task import Sizes
 from tests.benchmarks.run.light_work import square_or_die
 
-CELLS = [
-    single_cell(method, "tracr-xproportion", model=None, seed=0, given={})
-    for method in ("eap", "random")
-]
+SIZES = Sizes(train=16, validation=8, test=16)
+
+
+def small_cell(method: str, task: str, **settings: Any) -> Cell:
+    cell = single_cell(method, task, model=None, seed=0, given=settings)
+    return replace(cell, bench=replace(cell.bench, sizes=SIZES))
+
+
+CELLS = [small_cell("eap", "tracr-xproportion"), small_cell("random", "tracr-xproportion", draws=2)]
 
 
 @pytest.fixture(scope="module")
@@ -102,12 +110,12 @@ def test_workers_take_over_trainings_and_compare_circuits_once_they_are_found(
             stages.append([type(pickle.loads(pickle.dumps(item))).__name__ for item in items])
             return ((item, Outcome(item.label, FINISHED)) for item in items)
 
-    other = single_cell("eap", "tracr-reverse", model=None, seed=0, given={})
+    other = small_cell("eap", "tracr-reverse")
     crossing = Crossing(CELLS[0], other)
-    tested = single_cell("acdc", CELLS[0].bench.task, model=None, seed=0, given={})
+    tested = small_cell("acdc", CELLS[0].bench.task)
     searches = [Search(tested, "threshold", 0.1, 1.0, 0.5)]
     cuts = [
-        single_cell("edge-pruning", "tracr-reverse", model=None, seed=0, given={"cut": cut})
+        small_cell("edge-pruning", "tracr-reverse", cut=cut)
         for cut in ("sparsity", "ranking", "threshold")
     ]
     options = Options(torch.device("cpu"))
