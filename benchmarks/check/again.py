@@ -22,6 +22,8 @@ from edgewise.wrapper import InnerMethod
 from methods import METHODS
 from tasks import find_task
 
+_EXACT_DTYPES = ("float32", "float64")
+
 
 def check_again(folder: Path, n_cells: int) -> tuple[int, list[Difference]]:
     """Run up to so many cells again on the CPU; how many were run, and the differences.
@@ -29,15 +31,16 @@ def check_again(folder: Path, n_cells: int) -> tuple[int, list[Difference]]:
     Every method in turn gives its cheapest cell that has not been taken. The stored circuit or
     ranking of each is evaluated again, and every method but those that learn masks, whose long
     trainings enlarge differences in rounding, is run again.
-    Cells of earlier versions of a method or of a task are left out, and so are cells of prompts of
-    the user's own, of which the record does not keep the file's place.
+    Left out are cells of earlier versions of a method or of a task, cells of prompts of the user's
+    own, of which the record does not keep the file's place, and cells in less than float32, whose
+    numbers change with the order of sums.
     Raises ValueError if no cell is left, or a cell's model is not the one that it was run on.
     """
     store, loader = Store(folder), Loader(DEVICE)
     chosen = _cheapest_of_each(filter(_is_current, store.finished()))[:n_cells]
     if not chosen:
         raise ValueError(
-            f"no cell in {folder} that this version of the methods and tasks would run"
+            f"no cell in {folder} that the methods and tasks of today would give again"
         )
     differences: list[Difference] = []
     for record in track(chosen, "cells again", total=len(chosen)):
@@ -58,11 +61,15 @@ def check_again(folder: Path, n_cells: int) -> tuple[int, list[Difference]]:
 
 
 def _is_current(record: Finished) -> bool:
-    """Whether the methods and the task of today would make the same cell."""
+    """Whether the methods and the task of today would give the same numbers."""
     definition = record.definition
-    if definition.data is not None or any(
-        name not in METHODS or METHODS[name].version != version
-        for name, version in _methods_in(record).items()
+    if (
+        definition.data is not None
+        or definition.dtype not in _EXACT_DTYPES
+        or any(
+            name not in METHODS or METHODS[name].version != version
+            for name, version in _methods_in(record).items()
+        )
     ):
         return False
     return find_task(definition.task).version == definition.task_version

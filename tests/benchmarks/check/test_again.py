@@ -130,12 +130,14 @@ def test_a_cell_of_another_model_is_refused(changed: Callable[..., Path]) -> Non
         check_again(folder, 1)
 
 
-@pytest.mark.parametrize("key", ["method_version", "task_version"])
-def test_cells_of_earlier_versions_are_left_out(changed: Callable[..., Path], key: str) -> None:
-    folder = changed(lambda fields: fields["definition"].update({key: 0}))
-    with pytest.raises(
-        ValueError, match=r"no cell in .* that this version of the methods and tasks"
-    ):
+@pytest.mark.parametrize(
+    "other", [{"method_version": 0}, {"task_version": 0}, {"dtype": "bfloat16"}], ids=str
+)
+def test_cells_of_earlier_versions_and_of_low_precision_are_left_out(
+    changed: Callable[..., Path], other: dict[str, Any]
+) -> None:
+    folder = changed(lambda fields: fields["definition"].update(other))
+    with pytest.raises(ValueError, match=r"no cell in .* that the methods and tasks of today"):
         check_again(folder, 1)
 
 
