@@ -14,6 +14,7 @@ from edgewise.circuit import EdgeScores
 from edgewise.discovery import Unsupported
 from edgewise.graph import Graph
 from edgewise.method import Family, Method
+from edgewise.task import Task
 
 _NAME = re.compile(r"\s*([\w-]+)\s*(?:\(([^()]*)\))?\s*(?:,|$)")
 
@@ -80,6 +81,10 @@ class Wrapper(Method):
         if inner is None:
             raise ValueError(f"{self.label} has no inner methods; give them with `around`")
         return inner
+
+    def check_task(self, task: Task) -> None:
+        for method in self.inner:
+            method.check_task(task)
 
     def most_passes(self, graph: Graph, n_prompts: int) -> float | None:
         passes = [method.most_passes(graph, n_prompts) for method in self.inner]

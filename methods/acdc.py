@@ -3,7 +3,8 @@
 Readers are visited from `out` downwards. The edges into each reader are tested one after the other:
 an edge is removed for good if its removal raises the objective by strictly less than `threshold`,
 `L(C \\ e) − L(C) < τ`. The objective is the mean loss over all training pairs. A component that has
-lost all its outgoing edges is dropped with all its inputs, without a test.
+lost all its outgoing edges is dropped with all its inputs, without a test. The published code also
+tests edges from a head's q, k or v input to itself (`direct_edges`); they are none of this graph.
 Cost: at most one forward pass of all pairs per tested edge, of which only what it changes is run.
 
 Most edges are removed. So several edges are tested in one pass, each as if those before it had been
@@ -44,21 +45,28 @@ class ACDC(Method):
     descending order."""
     parent_order: Order = "reverse"
     """The order in which the edges into a reader are tested, by their writers."""
-    objective: Literal["training", "attribution"] = "training"
-    """The task's training loss (for text: the KL over the full vocabulary at the target positions)
-    or its attribution loss."""
+    objective: str = "training"
+    """`training`: the task's training loss, for text the KL over the full vocabulary at the target
+    positions. `attribution`: its attribution loss. Or one of the task's metrics, by its name; where
+    more of it is better, the search minimises its negative."""
     buffer_bytes: Annotated[int, Interval(ge=0, lt=2**63)] = 8 * 2**30
     """The most memory for writers' outputs that are kept between tests. If it is too small, fewer
     edges are tested at once; if it is too small even for one, every test runs the whole model."""
+    abs_value_threshold: bool = False
+    """Whether an edge also stays if its removal lowers the objective by `threshold` or more."""
     name: ClassVar[str] = "acdc"
     label: ClassVar[str] = "ACDC"
     family: ClassVar[Family] = "search"
     version: ClassVar[int] = 1
     sweeps: ClassVar[str | None] = "threshold"
+    added: ClassVar[tuple[str, ...]] = ("abs_value_threshold",)
 
     @property
     def gives(self) -> Literal["a circuit"]:
         return "a circuit"
+
+    def check_task(self, task: Task) -> None:
+        task.objective(self.objective)
 
     def most_passes(self, graph: Graph, n_prompts: int) -> float:
         """One for each edge; few tests run the whole model, and many edges are not tested."""
@@ -75,11 +83,9 @@ class ACDC(Method):
     ) -> Circuit:
         """The circuit; `meta` counts edges tested, dropped untested, and decided by under 1e-6."""
         graph = model.graph
-        visits = self._visits(graph, generator)
-        loss = task.training_loss if self.objective == "training" else task.attribution_loss
-        objective = Objective(
-            model, task, loss, most_at_once=AT_ONCE, buffer_bytes=self.buffer_bytes
-        )
+        loss, visits = task.objective(self.objective), self._visits(graph, generator)
+        given = model, task, loss
+        objective = Objective(*given, most_at_once=AT_ONCE, buffer_bytes=self.buffer_bytes)
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
             tensors, state = saved
             mask, done, current = tensors["mask"], state["done"], state["current"]
@@ -110,8 +116,11 @@ class ACDC(Method):
                 for value in evaluate(without_first_edges(mask, reader, writers)):
                     tested += 1
                     counts["tested"] += 1
-                    counts["close"] += abs(value - current - self.threshold) < CLOSE
-                    if value - current >= self.threshold:
+                    change = value - current
+                    if self.abs_value_threshold:
+                        change = abs(change)
+                    counts["close"] += abs(change - self.threshold) < CLOSE
+                    if change >= self.threshold:
                         in_a_row = 0
                         break
                     current, removed, in_a_row = value, removed + 1, in_a_row + 1
