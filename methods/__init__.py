@@ -6,6 +6,7 @@ from typing import Any
 from edgewise.method import Method
 from edgewise.wrapper import InnerMethod, Wrapper
 from methods.acdc import ACDC
+from methods.acdc_ranking import ACDCRanking
 from methods.activation_difference import ActivationDifference
 from methods.atp import AtP
 from methods.bootstrap import Bootstrap
@@ -46,6 +47,7 @@ _METHODS: tuple[type[Method], ...] = (
     HISP,
     Exact,
     ACDC,
+    ACDCRanking,
     EdgePruning,
     EdgePruningCurve,
     Matryoshka,

@@ -45,6 +45,7 @@ _LOOKS = {
     "hisp": ("#4B5FA8", "d"),
     "exact": ("#000000", "+"),
     "acdc": (GREEN, "s"),
+    "acdc-ranking": ("#005C43", "s"),
     "edge-pruning": (RED, "D"),
     "edge-pruning-curve": ("#F0A36B", "D"),
     "matryoshka": (ORANGE, "o"),

@@ -91,8 +91,7 @@ def identify(benches: Iterable[Bench], loader: Loader) -> dict[Bench, Bench]:
 def check_tasks(cells: Iterable[Cell], loader: Loader) -> None:
     """Make the prompts of every bench once, whatever its seed, and check each method's settings.
 
-    Raises ValueError with what is wrong: prompts that cannot be made, or a setting that is of no use
-    on its task.
+    Raises ValueError for prompts that cannot be made, and for a setting of no use on its task.
     """
     problems: dict[str, None] = {}
     of_bench: dict[Bench, list[Cell]] = {}
