@@ -90,6 +90,15 @@ class Wrapper(Method):
         passes = [method.most_passes(graph, n_prompts) for method in self.inner]
         return None if None in passes else sum(number or 0.0 for number in passes)
 
+    def refuse_inner(self, setting: str) -> None:
+        """Raises ValueError for an inner method that is given a setting which the wrapper sets."""
+        for _, given in self.named():
+            if any(assignment.partition("=")[0].strip() == setting for assignment in given):
+                raise ValueError(
+                    f"methods={self.methods!r}; expected no {setting} inside: the settings beside "
+                    "`methods` give it"
+                )
+
     def check_inner(self, expected: Sequence[str]) -> None:
         """Raises Unsupported, before anything runs, for a method that gives something else."""
         for method in self.inner:
@@ -112,7 +121,12 @@ def rank_shares(scores: EdgeScores) -> Float[Tensor, "reader writer"]:
         order = scores.ranking()
         shares.view(-1)[order] = 1 - torch.arange(len(order), dtype=torch.float64) / n_edges
         return shares
-    _, place, count = (-scores.values.cpu()[legal]).unique(return_inverse=True, return_counts=True)
-    above = (count.cumsum(0) - count) + (count - 1) / 2
-    shares[legal] = 1 - above.double()[place] / n_edges
+    shares[legal] = shares_not_above(scores.values.cpu()[legal])
     return shares
+
+
+def shares_not_above(values: Float[Tensor, " edge"]) -> Float[Tensor, " edge"]:
+    """For each value, the share of values that are not above it; equal ones share their mean."""
+    _, place, count = (-values).unique(return_inverse=True, return_counts=True)
+    above = (count.cumsum(0) - count) + (count - 1) / 2
+    return 1 - above.double()[place] / len(values)

@@ -30,6 +30,7 @@ from methods.random import Random
 from methods.relp import RelP
 from methods.subnetwork_probing import SubnetworkProbing
 from methods.ugs import UGS
+from methods.warm_start import WarmStart
 
 _METHODS: tuple[type[Method], ...] = (
     Random,
@@ -50,6 +51,7 @@ _METHODS: tuple[type[Method], ...] = (
     ACDCRanking,
     EdgePruning,
     EdgePruningCurve,
+    WarmStart,
     Matryoshka,
     UGS,
     NodePruning,

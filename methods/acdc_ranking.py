@@ -48,12 +48,7 @@ class ACDCRanking(Wrapper):
         super().__post_init__()
         if self.lowest >= self.highest:
             raise ValueError(f"lowest={self.lowest}; expected less than {self.highest} (highest)")
-        ((_, given),) = self.named()
-        if any(setting.partition("=")[0].strip() == "threshold" for setting in given):
-            raise ValueError(
-                f"methods={self.methods!r}; expected no threshold: `lowest`, `highest` and "
-                "`searches` give them"
-            )
+        self.refuse_inner("threshold")
 
     @property
     def thresholds(self) -> list[float]:

@@ -48,6 +48,7 @@ _LOOKS = {
     "acdc-ranking": ("#005C43", "s"),
     "edge-pruning": (RED, "D"),
     "edge-pruning-curve": ("#F0A36B", "D"),
+    "warm-start": (ORANGE, "D"),
     "matryoshka": (ORANGE, "o"),
     "ugs": (PINK, "^"),
     "node-pruning": ("#8C3A00", "v"),
