@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Interval
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from edgewise.graph import Graph
-from edgewise.hard_concrete import HardConcreteMasks
+from edgewise.hard_concrete import HardConcreteMasks, mask_without_noise
 from edgewise.mask_training import MaskMethod
 from edgewise.method import Count, Positive
 
@@ -86,6 +86,7 @@ class ConstrainedMasks(HardConcreteMasks):
         self._constrained = tuple(method.targets(0))
         n_targets, device = len(self._constrained), generator.device
         self._targets = torch.zeros(n_targets, device=device)
+        self._least_target: dict[Constrained, float] = {}
         self._multipliers = torch.zeros(2 * n_targets, device=device, requires_grad=True)
         self.parameters = {"log_alpha": self.log_alpha, "multipliers": self._multipliers}
         self.rates = {
@@ -94,11 +95,22 @@ class ConstrainedMasks(HardConcreteMasks):
         }
         self.ascending = ("multipliers",)
 
+    def start_from(
+        self,
+        log_alpha: Float[Tensor, "reader writer"] | None,
+        allowed: Bool[Tensor, "reader writer"],
+    ) -> None:
+        """Start as the base class does; the target of edges is never below their first sparsity."""
+        super().start_from(log_alpha, allowed)
+        edges, _ = self.split(mask_without_noise(self.log_alpha.detach()))
+        kept = edges * allowed[self.graph.legal].to(edges)
+        self._least_target["edges"] = 1 - float(kept.mean())
+
     def start_step(self, step: int) -> float:
         """Set the targets; the learning rates rise linearly from 0 and then fall linearly to 0."""
         method = self._method
-        for target, value in zip(self._targets, method.targets(step).values(), strict=True):
-            target.fill_(value)
+        for target, (name, value) in zip(self._targets, method.targets(step).items(), strict=True):
+            target.fill_(max(value, self._least_target.get(name, value)))
         if step < method.warmup_steps:
             return step / method.warmup_steps
         return (method.steps - step) / (method.steps - method.warmup_steps)

@@ -112,6 +112,11 @@ class Graph:
                     feeds[block.readers.start + reader, block.writers.start + heads] = True
         return feeds
 
+    def is_dead(self, mask: Bool[Tensor, "reader writer"], reader: int) -> bool:
+        """Whether all that the reader feeds has lost its outgoing edges; never so for `out`."""
+        fed = self.feeds[reader]
+        return bool(fed.any()) and not bool(mask[:, fed].any())
+
     def between(self, writers: Bool[Tensor, " writer"]) -> Bool[Tensor, "reader writer"]:
         """All edges from these writers to each other's components and to `out`."""
         readers = (self.feeds.to(writers.device) & writers).any(-1)

@@ -18,6 +18,8 @@ from edgewise.graph import Graph
 from edgewise.mask_training import Masks, SampledMasks
 
 LEFT, RIGHT, TEMPERATURE, EPSILON = -0.1, 1.1, 2 / 3, 1e-6
+REMOVED = -1e4
+"""The log α of an edge that is removed for good, however training ends."""
 EVALUATION_SLOPE = 0.8
 
 
@@ -48,6 +50,21 @@ class HardConcreteMasks(Masks):
         initial = torch.randn(size, generator=generator, device=device)
         # One vector for edges and writers, float32 whatever the model's dtype.
         self.log_alpha = (mean + deviation * initial).requires_grad_()
+        self._allowed: Tensor | None = None
+
+    def start_from(
+        self,
+        log_alpha: Float[Tensor, "reader writer"] | None,
+        allowed: Bool[Tensor, "reader writer"],
+    ) -> None:
+        """Start at these log α of the edges (default: where they are), before the first step.
+
+        Edges that are not allowed have a mask of 0 in every step.
+        """
+        legal, own = self.graph.legal, self.log_alpha.data[: self._n_edges]
+        self._allowed = allowed[legal].to(own)
+        if log_alpha is not None:
+            own.copy_(log_alpha[legal])
 
     def noise(self, generator: Generator) -> Float[Tensor, "sample edge_and_writer"]:
         shape = self.n_samples, len(self.log_alpha)
@@ -55,6 +72,8 @@ class HardConcreteMasks(Masks):
 
     def sample(self, noise: Float[Tensor, "sample edge_and_writer"]) -> tuple[SampledMasks, Tensor]:
         edges, writers = self.split(sampled_masks(self.log_alpha, noise))
+        if self._allowed is not None:
+            edges = edges * self._allowed
         return self.table(edges) * writers[:, None], self.penalty(edges, writers)
 
     @abstractmethod
@@ -67,6 +86,8 @@ class HardConcreteMasks(Masks):
         """Those of edges as `log_alpha` `[reader, writer]`, of writers as `node_log_alpha`."""
         edges, writers = self.split(self.log_alpha.detach())
         found: dict[str, Tensor] = {}
+        if self._allowed is not None:
+            edges = torch.where(self._allowed > 0, edges, REMOVED)
         if self._has_edges:
             found["log_alpha"] = self.table(edges)
         if self._has_writers:
@@ -92,6 +113,11 @@ def sampled_masks(
     logit = torch.logit(noise * (1 - 2 * EPSILON) + EPSILON)
     stretched = torch.sigmoid((logit + log_alpha) / TEMPERATURE) * (RIGHT - LEFT) + LEFT
     return stretched.clamp(0, 1)
+
+
+def mask_without_noise(log_alpha: Float[Tensor, " edge"]) -> Float[Tensor, " edge"]:
+    """The mask that is drawn where the noise is ½."""
+    return sampled_masks(log_alpha, torch.full_like(log_alpha, 0.5))
 
 
 def probability_of_zero(log_alpha: Float[Tensor, "*edge"]) -> Float[Tensor, "*edge"]:

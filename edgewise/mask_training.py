@@ -249,7 +249,12 @@ class MaskMethod(Method):
         checkpoint: Checkpoint | None = None,
     ) -> Circuit | EdgeScores:
         """The circuit or the ranking, with the trained tensors as its `extra`."""
-        training = self.training(model, task, generator)
+        return self.complete(self.training(model, task, generator), checkpoint)
+
+    def complete(
+        self, training: MaskTraining, checkpoint: Checkpoint | None = None
+    ) -> Circuit | EdgeScores:
+        """What comes of a training that has not begun, or goes on from the checkpoint."""
         first = 0
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
             first = training.restore(*saved)
@@ -257,7 +262,7 @@ class MaskMethod(Method):
             if checkpoint is not None and checkpoint.due():
                 checkpoint.save(*training.state(step))
             training.step(step)
-        return self.finish(training.masks.trained(), model.graph)
+        return self.finish(training.masks.trained(), training.masks.graph)
 
     @abstractmethod
     def finish(self, trained: Mapping[str, Tensor], graph: Graph) -> Circuit | EdgeScores:

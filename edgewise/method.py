@@ -41,6 +41,9 @@ class Method(ABC):
     """The setting that makes circuits sparser or denser; None where edges are ranked."""
     aims_at: ClassVar[str | None] = None
     """The setting that names the sparsity that a circuit is to have."""
+    added: ClassVar[tuple[str, ...]] = ()
+    """Settings that are younger than stored results. At its default, such a setting is no part of
+    what defines a cell, so cells keep the names that they had without it."""
     after_training: ClassVar[tuple[str, ...]] = ()
     """Settings that only `finish` uses. Cells that differ only in these share one training."""
 
@@ -73,6 +76,10 @@ class Method(ABC):
     def gives(self) -> Literal["a circuit", "a ranking", "several rankings"]:
         """What `discover` returns."""
         return "a ranking"
+
+    def check_task(self, task: Task) -> None:
+        """Raises ValueError for a setting that is of no use on this task, before anything runs."""
+        return None
 
     def most_passes(self, graph: Graph, n_prompts: int) -> float | None:
         """About how many forward passes of the training prompts a discovery costs at most.

@@ -59,3 +59,19 @@ class Task:
             )
         if self.ablation not in ABLATIONS:
             raise ValueError(f"ablation {self.ablation!r}; expected one of {', '.join(ABLATIONS)}")
+
+    def objective(self, name: str) -> Loss:
+        """What a search minimises: the loss `training` or `attribution`, or a metric by its name.
+
+        A metric of which more is better changes its sign. Raises ValueError for any other name.
+        """
+        losses = {"training": self.training_loss, "attribution": self.attribution_loss}
+        if name in losses:
+            return losses[name]
+        if name not in self.metrics:
+            known = ", ".join([*losses, *self.metrics])
+            raise ValueError(f"objective={name!r}; expected one of {known} (task {self.name})")
+        metric = self.metrics[name]
+        if metric.better == "lower":
+            return metric
+        return lambda logits, full, pairs: -metric(logits, full, pairs)

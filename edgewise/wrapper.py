@@ -14,6 +14,7 @@ from edgewise.circuit import EdgeScores
 from edgewise.discovery import Unsupported
 from edgewise.graph import Graph
 from edgewise.method import Family, Method
+from edgewise.task import Task
 
 _NAME = re.compile(r"\s*([\w-]+)\s*(?:\(([^()]*)\))?\s*(?:,|$)")
 
@@ -81,9 +82,22 @@ class Wrapper(Method):
             raise ValueError(f"{self.label} has no inner methods; give them with `around`")
         return inner
 
+    def check_task(self, task: Task) -> None:
+        for method in self.inner:
+            method.check_task(task)
+
     def most_passes(self, graph: Graph, n_prompts: int) -> float | None:
         passes = [method.most_passes(graph, n_prompts) for method in self.inner]
         return None if None in passes else sum(number or 0.0 for number in passes)
+
+    def refuse_inner(self, setting: str) -> None:
+        """Raises ValueError for an inner method that is given a setting which the wrapper sets."""
+        for _, given in self.named():
+            if any(assignment.partition("=")[0].strip() == setting for assignment in given):
+                raise ValueError(
+                    f"methods={self.methods!r}; expected no {setting} inside: the settings beside "
+                    "`methods` give it"
+                )
 
     def check_inner(self, expected: Sequence[str]) -> None:
         """Raises Unsupported, before anything runs, for a method that gives something else."""
@@ -107,7 +121,12 @@ def rank_shares(scores: EdgeScores) -> Float[Tensor, "reader writer"]:
         order = scores.ranking()
         shares.view(-1)[order] = 1 - torch.arange(len(order), dtype=torch.float64) / n_edges
         return shares
-    _, place, count = (-scores.values.cpu()[legal]).unique(return_inverse=True, return_counts=True)
-    above = (count.cumsum(0) - count) + (count - 1) / 2
-    shares[legal] = 1 - above.double()[place] / n_edges
+    shares[legal] = shares_not_above(scores.values.cpu()[legal])
     return shares
+
+
+def shares_not_above(values: Float[Tensor, " edge"]) -> Float[Tensor, " edge"]:
+    """For each value, the share of values that are not above it; equal ones share their mean."""
+    _, place, count = (-values).unique(return_inverse=True, return_counts=True)
+    above = (count.cumsum(0) - count) + (count - 1) / 2
+    return 1 - above.double()[place] / len(values)

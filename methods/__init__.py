@@ -6,6 +6,7 @@ from typing import Any
 from edgewise.method import Method
 from edgewise.wrapper import InnerMethod, Wrapper
 from methods.acdc import ACDC
+from methods.acdc_ranking import ACDCRanking
 from methods.activation_difference import ActivationDifference
 from methods.atp import AtP
 from methods.bootstrap import Bootstrap
@@ -29,6 +30,7 @@ from methods.random import Random
 from methods.relp import RelP
 from methods.subnetwork_probing import SubnetworkProbing
 from methods.ugs import UGS
+from methods.warm_start import WarmStart
 
 _METHODS: tuple[type[Method], ...] = (
     Random,
@@ -46,8 +48,10 @@ _METHODS: tuple[type[Method], ...] = (
     HISP,
     Exact,
     ACDC,
+    ACDCRanking,
     EdgePruning,
     EdgePruningCurve,
+    WarmStart,
     Matryoshka,
     UGS,
     NodePruning,

@@ -95,6 +95,11 @@ def test_no_file_is_longer_than_400_lines(file: Path) -> None:
     assert len((ROOT / file).read_text(encoding="utf-8").splitlines()) <= 400
 
 
+@pytest.mark.parametrize("file", [file for file in FILES if file.parts[0] == "methods"], ids=str)
+def test_no_method_is_longer_than_150_lines(file: Path) -> None:
+    assert len((ROOT / file).read_text(encoding="utf-8").splitlines()) <= 150
+
+
 def test_a_wrong_shape_is_an_error_in_tests() -> None:
     prompts = torch.zeros(2, 3, dtype=torch.long)
     with pytest.raises(BeartypeCallHintViolation):

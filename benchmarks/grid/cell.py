@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.grid.settings import defining
 from edgewise.graph import Ablation
 from edgewise.task import Sizes
 from edgewise.wrapper import InnerMethod
@@ -94,11 +95,13 @@ class Cell:
 
     def definition(self) -> dict[str, Any]:
         """What defines its results. Device, package versions and commit do not."""
-        inner = [{**vars(one), "settings": dict(one.settings)} for one in self.inner]
+        inner = [
+            {**vars(one), "settings": defining(one.method, one.settings)} for one in self.inner
+        ]
         return {
             "method": self.method,
             "method_version": self.method_version,
-            "settings": dict(self.settings),
+            "settings": defining(self.method, self.settings),
             **({"inner": inner} if inner else {}),
             "sparsities": list(self.sparsities),
             **self.bench.definition(),

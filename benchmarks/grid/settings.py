@@ -3,7 +3,7 @@
 import itertools
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -131,6 +131,28 @@ def parse_assignments(assignments: Iterable[str]) -> Settings:
         except (tomllib.TOMLDecodeError, RecursionError):
             settings[name] = text
     return settings
+
+
+def defining(method: str, settings: Mapping[str, Any]) -> Settings:
+    """The settings that define a cell: without those that were added later and have their default.
+
+    So a setting that a method gets does not change the names of cells stored before.
+    """
+    later = _added(method)
+    return {n: value for n, value in settings.items() if n not in later or value != later[n]}
+
+
+def completed(method: str, settings: Mapping[str, Any]) -> Settings:
+    """All settings of a stored definition, with those that it leaves out."""
+    return {**settings, **{n: v for n, v in _added(method).items() if n not in settings}}
+
+
+def _added(method: str) -> Settings:
+    """The settings added later, with their defaults; none of a method that is not known."""
+    if method not in METHODS:
+        return {}
+    kind = METHODS[method]
+    return {field.name: field.default for field in fields(kind) if field.name in kind.added}
 
 
 def swept(method: str) -> str | None:

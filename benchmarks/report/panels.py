@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple, TypeVar
 
-from benchmarks.grid.settings import settings_label, swept
+from benchmarks.grid.settings import completed, settings_label, swept
 from benchmarks.record import Damaged, Finished, RowRecord, Truth, Unfinished
 from benchmarks.store import Store
 from methods import METHODS
@@ -193,7 +193,7 @@ def _rows_of_label(
     method: str, label: str, alike: Sequence[Finished], store: Store
 ) -> Iterator[Row]:
     """Of records with the same label: what differs among them stands beside it."""
-    settings = [record.definition.settings for record in alike]
+    settings = [completed(method, record.definition.settings) for record in alike]
     turned = swept(method)
     # Circuits are points along the axis; of rankings each is a curve of its own.
     telling = {"circuit": _telling(settings, turned), "scores": _telling(settings, None)}

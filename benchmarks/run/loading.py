@@ -14,6 +14,7 @@ from edgewise import MaskedTransformer, Task
 from edgewise.files import expanded
 from edgewise.precision import dtype_of, set_products
 from edgewise.pretrained import load_tokenizer
+from methods import build
 from tasks import find_task
 from tasks.models.bundled import FOLDER
 from tasks.models.tiny_llama import tiny_llama, tiny_tokenizer
@@ -87,18 +88,25 @@ def identify(benches: Iterable[Bench], loader: Loader) -> dict[Bench, Bench]:
     return known
 
 
-def check_tasks(benches: Iterable[Bench], loader: Loader) -> None:
-    """Make the prompts of every bench once, whatever its seed.
+def check_tasks(cells: Iterable[Cell], loader: Loader) -> None:
+    """Make the prompts of every bench once, whatever its seed, and check each method's settings.
 
-    Raises ValueError with what is wrong, a line for each bench whose prompts cannot be made.
+    Raises ValueError for prompts that cannot be made, and for a setting of no use on its task.
     """
-    problems: list[str] = []
-    for bench in {replace(bench, seed=0): bench for bench in benches}.values():
+    problems: dict[str, None] = {}
+    of_bench: dict[Bench, list[Cell]] = {}
+    for cell in cells:
+        of_bench.setdefault(replace(cell.bench, seed=0), []).append(cell)
+    for alike in of_bench.values():
+        bench = alike[0].bench
         try:
-            loader.task(bench)
+            task = loader.task(bench)
+            for cell in alike:
+                build(cell.method, cell.settings, cell.inner).check_task(task)
         except ValueError as error:
             model = f" on {bench.model.id}" if bench.model else ""
-            problems += [f"{bench.label}{model}: {line}" for line in str(error).splitlines()]
+            for line in str(error).splitlines():
+                problems[f"{bench.label}{model}: {line}"] = None
     if problems:
         raise ValueError("\n".join(problems))
 

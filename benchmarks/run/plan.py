@@ -58,7 +58,7 @@ def plan(
     done = parallel.from_first(lambda: names)
     needed = [cell for cell in cells if cell.name not in done]
     needed += [search.cell for search in searches if search.name not in done]
-    check_tasks((cell.bench for cell in needed), loader)
+    check_tasks(needed, loader)
     return Plan(list(known.values()), cells, searches, crossings, done)
 
 

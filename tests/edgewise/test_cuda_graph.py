@@ -39,9 +39,9 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Played]:
 
     monkeypatch.setattr(cuda_graph, "Recording", record)
     monkeypatch.setattr(
-        "methods.acdc.Memory", lambda device: cuda_graph.Memory.__new__(cuda_graph.Memory)
+        "edgewise.objective.Memory", lambda device: cuda_graph.Memory.__new__(cuda_graph.Memory)
     )
-    monkeypatch.setattr("methods.acdc.can_record", lambda model: model.cuda_graphs)
+    monkeypatch.setattr("edgewise.objective.can_record", lambda model: model.cuda_graphs)
     return made
 
 
@@ -52,7 +52,7 @@ def test_acdc_finds_the_same_circuit_recorded(
 ) -> None:
     monkeypatch.setattr("methods.acdc.AT_ONCE", at_once)
     monkeypatch.setattr("methods.acdc.PER_MORE", 1)
-    monkeypatch.setattr("methods.acdc.WORTH_RECORDING", 1)
+    monkeypatch.setattr("edgewise.objective.WORTH_RECORDING", 1)
     hf = models.gpt2(n_layer=3, n_head=2, n_embd=12).double()
     hf.transformer.h[-1].mlp.c_proj.weight.data *= 6  # its edge into `out` stays, others go
     model, task = MaskedTransformer(hf), toys.task(toys.random_pairs(3))

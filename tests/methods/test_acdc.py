@@ -15,7 +15,14 @@ from edgewise.batches import mean_activations
 from edgewise.circuit import Circuit
 from edgewise.discovery import Checkpoint, Meter
 from edgewise.graph import Ablation, Graph
-from edgewise.metrics import kl_divergence
+from edgewise.metrics import (
+    KL,
+    LOGIT_DIFFERENCE,
+    SQUARED_ERROR,
+    kl_divergence,
+    negative_logit_difference,
+    squared_error,
+)
 from edgewise.prompts import PromptPairs
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
@@ -65,14 +72,20 @@ def literal(settings: ACDC, model: MaskedTransformer, task: Task) -> tuple[Tenso
                 continue
             value = loss(without)
             tested += 1
-            if value - current < settings.threshold:
+            change = abs(value - current) if settings.abs_value_threshold else value - current
+            if change < settings.threshold:
                 mask, current = without, value
     return mask, tested, dropped
 
 
 def mean_loss(settings: ACDC, model: MaskedTransformer, task: Task) -> Callable[[Tensor], float]:
     """The loss of a mask, from whole runs of one pair after the other."""
-    function = task.training_loss if settings.objective == "training" else task.attribution_loss
+    function = {
+        "training": task.training_loss,
+        "attribution": task.attribution_loss,
+        "logit_difference": negative_logit_difference,
+        "squared_error": squared_error,
+    }[settings.objective]
     pairs = [task.train[torch.tensor([index])] for index in range(len(task.train))]
     mean = mean_activations(model, task.train)
 
@@ -154,6 +167,46 @@ def test_it_finds_the_circuit_of_the_literal_search(
 ) -> None:
     task = toys.task(ablation=ablation)
     assert_the_same(MODELS[model](), task, threshold, objective=objective)
+
+
+@EACH_THRESHOLD
+@pytest.mark.parametrize(
+    ("objective", "abs_value_threshold"),
+    [
+        ("logit_difference", True),
+        pytest.param("logit_difference", False, marks=pytest.mark.slow),
+        pytest.param("squared_error", True, marks=pytest.mark.slow),
+    ],
+)
+def test_any_metric_can_be_the_objective_and_its_change_be_taken_absolutely(
+    objective: str, abs_value_threshold: bool, threshold: float
+) -> None:
+    task = with_metrics(toys.task())
+    settings = dict(objective=objective, abs_value_threshold=abs_value_threshold)
+    assert_the_same(toys.gpt2(), task, threshold, **settings)
+
+
+def test_an_edge_whose_removal_lowers_the_objective_stays_on_request() -> None:
+    model, task = toys.gpt2(), with_metrics(toys.task())
+    settings = ACDC(threshold=1e-4, objective="logit_difference")
+    signed = discover(settings, model, task)
+    absolute = discover(dataclasses.replace(settings, abs_value_threshold=True), model, task)
+    assert absolute.n_edges > signed.n_edges
+
+
+def test_an_objective_that_the_task_does_not_have_is_refused_before_anything_runs() -> None:
+    model, method = toys.gpt2(), ACDC(objective="logit_diference")
+    message = "objective='logit_diference'; expected one of training, attribution, kl, "
+    for refused in (method.check_task, lambda task: discover(method, model, task)):
+        with pytest.raises(ValueError, match=message):
+            refused(with_metrics(toys.task()))
+    assert model.flops == 0
+
+
+def with_metrics(task: Task) -> Task:
+    """The same, also measured by the logit difference and the squared error."""
+    metrics = {metric.name: metric for metric in (KL, LOGIT_DIFFERENCE, SQUARED_ERROR)}
+    return dataclasses.replace(task, metrics=metrics)
 
 
 @EACH_THRESHOLD
@@ -298,7 +351,7 @@ def test_in_float32_decisions_near_the_threshold_are_counted() -> None:
         ({"threshold": float("nan")}, "threshold=nan; expected a finite number"),
         ({"reader_order": "shuffle"}, "'shuffle'; expected 'reverse', 'forward' or 'random'"),
         ({"parent_order": "normal"}, "'normal'; expected 'reverse', 'forward' or 'random'"),
-        ({"objective": "kl"}, "objective='kl'; expected 'training' or 'attribution'"),
+        ({"abs_value_threshold": 1}, "abs_value_threshold=1; expected a valid boolean"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused(

@@ -288,7 +288,7 @@ def _two_devices(case: Case, *, home_on_the_cpu: bool) -> Row:
 def _recorded(check: Callable[[Case], Row], case: Case) -> Row:
     """The same with CUDA graphs, where the device has them; ACDC records all that it can."""
     recording = mock.patch.object(case.model, "cuda_graphs", True)
-    with recording, mock.patch("methods.acdc.WORTH_RECORDING", 1):
+    with recording, mock.patch("edgewise.objective.WORTH_RECORDING", 1):
         return check(case)
 
 

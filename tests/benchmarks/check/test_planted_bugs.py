@@ -14,7 +14,6 @@ from edgewise.graph import Graph
 from edgewise.metrics import KL
 from edgewise.prompts import PromptPairs
 from edgewise.transformer import MaskedTransformer
-from methods import acdc
 from tests.benchmarks.check.planted import differences, metrics, of_stored_circuits, scores_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unchecked")]  # as `edgewise check` runs
@@ -131,7 +130,7 @@ def test_the_whole_output_bias_on_head_0_is_seen_under_zero_ablation(
 
 
 def test_testing_the_inputs_of_dead_nodes_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acdc, "is_dead", lambda *_: False)
+    monkeypatch.setattr(Graph, "is_dead", lambda *_: False)
     task = "tracr-reverse"
     found = metrics(differences("acdc", task), f"{task} (interchange ablation)")
     assert found == {"tested", "dropped"}

@@ -8,7 +8,9 @@ import pytest
 from benchmarks.checking import unknown
 from benchmarks.grid.settings import (
     allowed,
+    completed,
     defaults_of,
+    defining,
     grid,
     parse_assignments,
     resolve,
@@ -179,3 +181,24 @@ def test_the_setting_that_sweeps_sparsity_is_one_of_the_methods_own() -> None:
     for name, method in METHODS.items():
         own = {*allowed(name), None}
         assert {method.sweeps, *method.after_training} <= own
+
+
+def test_a_setting_that_came_later_defines_a_cell_only_where_it_is_not_its_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = {"number": 2.0, "flag": False}
+    assert defining("sample", settings) == settings
+    monkeypatch.setattr(Sample, "added", ("flag",))
+    assert defining("sample", settings) == {"number": 2.0}
+    assert defining("sample", {**settings, "flag": True}) == {**settings, "flag": True}
+    assert completed("sample", {"number": 2.0}) == settings
+    assert completed("a method that is gone", {"number": 2.0}) == {"number": 2.0}
+
+
+def test_settings_that_methods_have_got_are_no_part_of_their_reference_cells_names() -> None:
+    for method in METHODS.values():
+        assert set(method.added) <= set(allowed(method.name))
+    defaults = resolve("acdc", "ioi", {})
+    assert "abs_value_threshold" in defaults and "abs_value_threshold" not in defining(
+        "acdc", defaults
+    )

@@ -243,6 +243,13 @@ def test_tasks_that_cannot_be_built_are_named_before_the_first_cell_runs(
     assert not Store(tmp_path).records()
 
 
+def test_a_setting_of_no_use_on_a_task_ends_a_run_before_any_cell(tmp_path: Path) -> None:
+    cells = [cell("eap"), cell("acdc", objective="KL"), cell("acdc", objective="kl")]
+    with pytest.raises(ValueError, match="tracr-xproportion: objective='KL'; expected one of"):
+        run_small(cells, tmp_path)
+    assert not list(Store(tmp_path).cells.glob("*"))
+
+
 @pytest.mark.slow
 def test_several_jobs_give_the_same_results(undisturbed: tuple[Path, Path], tmp_path: Path) -> None:
     suite, folder = undisturbed
