@@ -76,6 +76,8 @@ class MaskedTransformer:
             model.n_heads,
             ("embed",) if embeddings == "joint" and len(model.embeddings) > 1 else model.embeddings,
             model.n_kv_heads if grouped else None,
+            parallel=model.parallel,
+            coupled_heads=model.coupled_heads,
         )
         weight = next(iter(model.weights().values()))
         self.device, self.dtype = weight.device, weight.dtype
@@ -329,12 +331,15 @@ class MaskedTransformer:
         embedded = self.embed(tokens, prefix)
         residual = embedded.sum(2)
         record[:, :, : embedded.shape[2]] = embedded[:n_recorded]
-        for block in self.graph.blocks[:-1]:
-            outputs = self.outputs(whole(block), residual[:, :, None], prefix)
-            residual = residual + outputs.sum(2)
-            record[:, :, block.writers] = outputs[:n_recorded]
-            shape = (batch, position, len(prefix))
-            self.flops += flops.block_flops(self.architecture, block, *shape)
+        for step in self.graph.steps:
+            added: list[Tensor] = []
+            for block in step:
+                outputs = self.outputs(whole(block), residual[:, :, None], prefix)
+                added.append(outputs.sum(2))
+                record[:, :, block.writers] = outputs[:n_recorded]
+                shape = (batch, position, len(prefix))
+                self.flops += flops.block_flops(self.architecture, block, *shape)
+            residual = sum(added, residual)
         return residual, record
 
     def _logits(

@@ -135,8 +135,8 @@ class ACDC(Method):
 
 
 def is_dead(graph: Graph, mask: Bool[Tensor, "reader writer"], reader: int) -> bool:
-    """Whether all that the reader feeds has lost its outgoing edges; never so for `out`."""
-    fed = graph.feeds[reader]
+    """Whether all that the reader affects has lost its outgoing edges; never so for `out`."""
+    fed = graph.affects[reader]
     return bool(fed.any()) and not bool(mask[:, fed].any())
 
 

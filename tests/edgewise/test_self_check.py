@@ -1,16 +1,22 @@
 """A wrapped model is compared with its own forward pass, cheaply and without a trace."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from edgewise.architectures import attention, decoder
 from edgewise.architectures.gpt2 import GPT2Architecture
+from edgewise.architectures.gpt_neox import GPTNeoXArchitecture
 from edgewise.architectures.llama import LlamaArchitecture
+from edgewise.architectures.norms import normed
 from edgewise.self_check import LENGTH, check_forward
 from edgewise.transformer import MaskedTransformer
+from tests.families import FAMILIES
 from tests.models import Build, gpt2, llama, mistral, random_tokens
 
 BUILDS: dict[str, Build] = {"gpt2": gpt2, "llama": llama}
@@ -77,6 +83,64 @@ def test_a_wrong_part_is_an_error_that_says_by_how_much(
     with pytest.raises(ValueError, match=message):
         MaskedTransformer(build())
     MaskedTransformer(build(), check=False)
+
+
+def serial(patch: pytest.MonkeyPatch) -> None:
+    """The MLP reads the heads of its own layer, which work beside it."""
+    patch.setattr(GPTNeoXArchitecture, "parallel", property(lambda self: False, lambda *_: None))
+
+
+def unscaled(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(decoder, "_rounded", lambda factor, weight: None)
+
+
+def logits_uncapped(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(decoder, "soft_capped", lambda x, cap: x)
+
+
+def scores_uncapped(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(attention, "soft_capped", lambda x, cap: x)
+
+
+def normed_before_the_sum(patch: pytest.MonkeyPatch) -> None:
+    """Each head's output is normed on its own."""
+    patch.setattr(decoder, "shared_norm", normed)
+
+
+def last_dimensions_turned(patch: pytest.MonkeyPatch) -> None:
+    """Where only a part of a head's dimensions turn, they are the first."""
+    turned = decoder._turned
+
+    def planted(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, ...]:
+        width = cos.shape[-1]
+        both = turned(q.roll(width, -1), k.roll(width, -1), cos, sin)
+        return tuple(x.roll(-width, -1) for x in both)
+
+    patch.setattr(decoder, "_turned", planted)
+
+
+@pytest.mark.parametrize(
+    ("plant", "name"),
+    [
+        (serial, "gpt_neox"),
+        (unscaled, "gemma2"),
+        (unscaled, "granite"),
+        (logits_uncapped, "gemma2"),
+        (scores_uncapped, "gemma2"),
+        (normed_before_the_sum, "gemma3"),
+        (normed_before_the_sum, "olmo2"),
+        (last_dimensions_turned, "gpt_neox"),
+        (last_dimensions_turned, "phi3"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_a_wrong_architecture_does_not_pass(
+    plant: Callable[[pytest.MonkeyPatch], None], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    MaskedTransformer(FAMILIES[name]())
+    plant(monkeypatch)
+    with pytest.raises(ValueError, match="the self-check of unnamed"):
+        MaskedTransformer(FAMILIES[name]())
 
 
 def test_a_loaded_model_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
