@@ -72,6 +72,14 @@ def normalized(
     return _with_gradient_of(norm(x.detach()), direction * scale * weight)
 
 
+def inverse_mean_square_root(
+    x: Float[Tensor, "... d_model"], epsilon: float
+) -> Float[Tensor, "... 1"]:
+    """What a norm by the root mean square multiplies `x` with, besides its weight."""
+    x = x.detach() if _RULES.get().frozen_norms else x
+    return (x.square().mean(-1, keepdim=True) + epsilon).rsqrt()
+
+
 def activated(
     activation: Callable[[Tensor], Tensor], x: Float[Tensor, "..."]
 ) -> Float[Tensor, "..."]:
@@ -97,10 +105,13 @@ def attended(
     k: Float[Tensor, "head batch key d_head"],
     v: Float[Tensor, "head batch key d_head"],
     *,
-    scale: float | None,
+    scores: Callable[[Tensor, Tensor], Tensor],
     visible: Callable[[], Bool[Tensor, "position key"] | None],
 ) -> Float[Tensor, "head batch position d_head"]:
-    """`attend(q, k, v)`: softmax attention. `visible` says which keys each query sees."""
+    """`attend(q, k, v)`: softmax attention.
+
+    `scores` gives the scores of queries and keys, `visible` which keys each query sees.
+    """
     rules = _RULES.get()
     q, k, v = (
         _scaled_gradient(x, factor)
@@ -108,14 +119,14 @@ def attended(
     )
     if not rules.changes_patterns:
         return attend(q, k, v)
-    scores = q @ k.transpose(-2, -1) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    logits = scores(q, k)
     shown = visible()
     if shown is not None:
-        scores = scores.masked_fill(~shown, -torch.inf)
-    pattern = scores.softmax(-1).detach()
+        logits = logits.masked_fill(~shown, -torch.inf)
+    pattern = logits.softmax(-1).detach()
     if not rules.detached_patterns:
         temperature = rules.softmax_temperature
-        pattern = _with_gradient_of(pattern, temperature * (scores / temperature).softmax(-1))
+        pattern = _with_gradient_of(pattern, temperature * (logits / temperature).softmax(-1))
     return _with_gradient_of(attend(q.detach(), k.detach(), v.detach()), pattern @ v)
 
 

@@ -5,7 +5,7 @@ writer comes before the reader. The order is fixed: writers are the embedding ta
 the heads and the MLP; readers are, per layer, the q of all heads, the k, the v, the MLP, and `out`
 last. So every reader's legal writers are a prefix of the writers (the first ones in the list), and
 a model runs as a short list of blocks (attention, MLP, attention, ..., out), each of which reads a
-prefix and writes a slice.
+prefix and writes a slice. If attention and MLP are parallel, both of a layer read the same prefix.
 """
 
 from dataclasses import asdict, dataclass
@@ -23,9 +23,10 @@ ABLATIONS: tuple[Ablation, ...] = ("interchange", "zero", "mean")
 
 @dataclass(frozen=True)
 class Block:
-    """One step of the forward pass: `readers` read writers `[:n_legal]`, `writers` are added.
+    """One part of the forward pass: `readers` read writers `[:n_legal]`, `writers` are added.
 
-    `index` is its place among the graph's blocks.
+    `index` is its place among the graph's blocks, `first_later` the first reader that may read what
+    it writes.
     """
 
     index: int
@@ -34,6 +35,7 @@ class Block:
     readers: slice
     writers: slice
     n_legal: int
+    first_later: int
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,17 @@ class Graph:
     """All edges of a model with `n_layers` layers of one attention block and one MLP.
 
     `embeddings` names the embedding writers. `n_kv_heads` is set when the k and v readers are per
-    key-value head (`a3.kv1.k`) and None when they are per query head (`a3.h5.k`).
+    key-value head (`a3.kv1.k`) and None when they are per query head (`a3.h5.k`). If `parallel`, no
+    edge leads from a layer's heads to its MLP. `coupled_heads` says that a norm over all heads of a
+    layer makes what each writes depend on the inputs of all.
     """
 
     n_layers: int
     n_heads: int
     embeddings: tuple[str, ...] = ("tok", "pos")
     n_kv_heads: int | None = None
+    parallel: bool = False
+    coupled_heads: bool = False
 
     @property
     def n_kv_readers(self) -> int:
@@ -59,17 +65,29 @@ class Graph:
         blocks: list[Block] = []
         reader, writer = 0, len(self.embeddings)
         for layer in range(self.n_layers):
+            n_before = writer
             sizes: dict[Kind, tuple[int, int]] = {
                 "attention": (self.n_heads + 2 * self.n_kv_readers, self.n_heads),
                 "mlp": (1, 1),
             }
+            end_of_layer = reader + sum(n_readers for n_readers, _ in sizes.values())
             for kind, (n_readers, n_writers) in sizes.items():
                 readers = slice(reader, reader + n_readers)
                 writers = slice(writer, writer + n_writers)
-                blocks.append(Block(len(blocks), kind, layer, readers, writers, n_legal=writer))
+                n_legal, later = writer, readers.stop
+                if self.parallel:  # the MLP does not read the heads
+                    n_legal, later = n_before, end_of_layer
+                blocks.append(Block(len(blocks), kind, layer, readers, writers, n_legal, later))
                 reader, writer = readers.stop, writers.stop
         end = slice(reader, reader + 1), slice(writer, writer)
-        return (*blocks, Block(len(blocks), "out", self.n_layers, *end, n_legal=writer))
+        return (*blocks, Block(len(blocks), "out", self.n_layers, *end, writer, reader + 1))
+
+    @cached_property
+    def steps(self) -> tuple[tuple[Block, ...], ...]:
+        """The blocks without `out`, those together that read the same residual stream."""
+        inner = self.blocks[:-1]
+        size = 2 if self.parallel else 1
+        return tuple(inner[start : start + size] for start in range(0, len(inner), size))
 
     @cached_property
     def writers(self) -> tuple[str, ...]:
@@ -112,10 +130,24 @@ class Graph:
                     feeds[block.readers.start + reader, block.writers.start + heads] = True
         return feeds
 
+    @cached_property
+    def affects(self) -> Bool[Tensor, "reader writer"]:
+        """True where the reader's input can change the output of the writer itself.
+
+        Like `feeds`; but where heads are coupled, all readers of a layer's heads affect all heads.
+        """
+        if not self.coupled_heads:
+            return self.feeds
+        affects = self.feeds.clone()
+        for block in self.blocks:
+            if block.kind == "attention":
+                affects[block.readers, block.writers] = True
+        return affects
+
     def is_dead(self, mask: Bool[Tensor, "reader writer"], reader: int) -> bool:
-        """Whether all that the reader feeds has lost its outgoing edges; never so for `out`."""
-        fed = self.feeds[reader]
-        return bool(fed.any()) and not bool(mask[:, fed].any())
+        """Whether all that the reader affects has lost its outgoing edges; never so for `out`."""
+        reached = self.affects[reader]
+        return bool(reached.any()) and not bool(mask[:, reached].any())
 
     def between(self, writers: Bool[Tensor, " writer"]) -> Bool[Tensor, "reader writer"]:
         """All edges from these writers to each other's components and to `out`."""
@@ -170,7 +202,7 @@ class Graph:
 
         Dependence follows edges of the mask.
         """
-        feeds = self.feeds.to(mask.device)
+        affects = self.affects.to(mask.device)
         shape = (*mask.shape[:-2], len(self.writers))
         depends = torch.zeros(shape, dtype=torch.bool, device=mask.device)
         if writers is not None:
@@ -190,7 +222,7 @@ class Graph:
             fed = (mask[..., block.readers, legal] & depends[..., None, legal]).any(-1)
             if given is not None:
                 fed |= given
-            inputs = feeds[block.readers, block.writers]
+            inputs = affects[block.readers, block.writers]
             depends[..., block.writers] |= (fed[..., :, None] & inputs).any(-2)
         return depends
 
@@ -201,16 +233,16 @@ class Graph:
 
         Blocks before that of the writer `first` are not searched.
         """
-        feeds = self.feeds.to(mask.device)
+        affects = self.affects.to(mask.device)
         readers = torch.zeros(mask.shape[:-1], dtype=torch.bool, device=mask.device)
         writers = readers.new_zeros(*mask.shape[:-2], len(self.writers))
         readers[..., -1] = True
         for block in reversed(self.blocks[:-1]):
             if block.writers.stop <= first:
                 break
-            later = slice(block.readers.stop, None)
+            later = slice(block.first_later, None)
             useful = (mask[..., later, block.writers] & readers[..., later, None]).any(-2)
-            inputs = feeds[block.readers, block.writers]
+            inputs = affects[block.readers, block.writers]
             writers[..., block.writers] = useful
             readers[..., block.readers] = (useful[..., None, :] & inputs).any(-1)
         return readers, writers
@@ -239,10 +271,13 @@ class Graph:
     def convention(self) -> str:
         """The choices that fix the number of edges, in words, for captions and file headers."""
         kv = "query head" if self.n_kv_heads is None else "key-value head"
-        return f"{self.n_edges:,} edges ({'+'.join(self.embeddings)} embeddings, k and v per {kv})"
+        parallel = ", attention and MLP in parallel" if self.parallel else ""
+        embeddings = "+".join(self.embeddings)
+        return f"{self.n_edges:,} edges ({embeddings} embeddings, k and v per {kv}{parallel})"
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without what does not hold, so that graphs of ordinary models keep their stored form."""
+        return {name: value for name, value in asdict(self).items() if value is not False}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Graph":

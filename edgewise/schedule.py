@@ -36,7 +36,7 @@ class Part:
     """The work of one block that is done at once, for some masks: all of it or only some `heads`.
 
     `chosen` are these heads as an index, `readers` and `writers` the part's rows and columns of the
-    mask. If heads share key-value readers, all heads of the layer run if one of them has to.
+    mask. If heads share key-value readers or a norm, all heads of the layer run if one has to.
     `stored` then selects the outputs to keep; the others may have been computed from missing
     inputs. `gathers` lists the edges to read for each mask; it is set if they are so few that
     gathering them is cheaper than a product with all legal writers.
@@ -278,7 +278,7 @@ def _parts(
             heads = ()
         part = replace(whole(block), masks=(mask,))
         if heads:
-            part = _some(part, heads, share_readers=graph.n_kv_heads is not None)
+            part = _some(part, heads, run_all=graph.n_kv_heads is not None or graph.coupled_heads)
         read = present[mask, part.readers, : block.n_legal]
         n_edges = int(read.count_nonzero())
         is_sparse = gathering_pays(part.n_readers, block.n_legal, n_edges, device)
@@ -292,11 +292,11 @@ def _parts(
     ]
 
 
-def _some(part: Part, heads: tuple[int, ...], *, share_readers: bool) -> Part:
-    """Restrict a part to some heads; each has its own q, k and v reader, unless they share."""
+def _some(part: Part, heads: tuple[int, ...], *, run_all: bool) -> Part:
+    """Restrict a part to some heads, or what it stores if heads share readers or a norm."""
     index = torch.tensor(heads)
     part = replace(part, heads=heads, writers=part.block.writers.start + index)
-    if share_readers:
+    if run_all:
         return replace(part, stored=index)
     n_heads = part.block.writers.stop - part.block.writers.start
     qkv = torch.cat([index + kind * n_heads for kind in range(3)])

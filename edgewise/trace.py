@@ -54,14 +54,17 @@ class Trace:
         self._inputs: dict[int, Tensor] = {}
         self._added: dict[int, Tensor] = {}
         residual = embedded.sum(2)
-        for block in model.graph.blocks[:-1]:
-            if block.index in outputs:
-                output = outputs[block.index]
-                added = output.sum(2)
-            else:
-                output, added = self._run(block, residual, gradient=gradient)
-            residual = residual + added
-            self.written[:, block.writers] = output.transpose(1, 2)
+        for step in model.graph.steps:
+            sums: list[Tensor] = []
+            for block in step:
+                if block.index in outputs:
+                    output = outputs[block.index]
+                    added = output.sum(2)
+                else:
+                    output, added = self._run(block, residual, gradient=gradient)
+                sums.append(added)
+                self.written[:, block.writers] = output.transpose(1, 2)
+            residual = sum(sums, residual)
         self._rows, shape = rows_of(self._shape, targets, model.device)
         last = residual.flatten(0, 1)
         self._last = (last if self._rows is None else last[self._rows]).requires_grad_(gradient)
@@ -95,11 +98,14 @@ class Trace:
             residual.index_add_(0, self._rows, last)
         residual = residual.view(*self._shape, -1)
         self._multiply(graph.blocks[-1], residual[:, :, None], difference, scores)
-        for block in reversed(graph.blocks[:-1]):
-            if block.index in self._inputs and block.layer != without_layer:
-                inputs = self._gradient(block, residual, again=again)
-                self._multiply(block, inputs, difference, scores)
-                residual = residual + inputs.sum(2)
+        for step in reversed(graph.steps):
+            sums: list[Tensor] = []
+            for block in reversed(step):
+                if block.index in self._inputs and block.layer != without_layer:
+                    inputs = self._gradient(block, residual, again=again)
+                    self._multiply(block, inputs, difference, scores)
+                    sums.append(inputs.sum(2))
+            residual = sum(sums, residual)
         return scores
 
     def _run(

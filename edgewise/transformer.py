@@ -25,6 +25,7 @@ from edgewise.masked_run import Run, running
 from edgewise.prefix import NO_PREFIX, Prefix
 from edgewise.pretrained import load_model
 from edgewise.schedule import Part, whole
+from edgewise.self_check import check_forward
 from edgewise.targets import check_range, distinct_rows, rows_of
 from edgewise.writers import WriterBuffer
 
@@ -45,7 +46,9 @@ class MaskedTransformer:
 
     `embeddings="joint"` makes one writer of all embedding tables; `kv_heads="key-value"` gives a
     grouped-query model one k and one v reader per key-value head instead of per query head. The
-    model's parameters are frozen in place: only masks take gradients.
+    model's parameters are frozen in place: only masks take gradients. Unless `check` is false, one
+    short pair of prompts is run to see that the masked pass is the model's own forward pass; a
+    difference raises ValueError (`edgewise/self_check.py`).
     """
 
     def __init__(
@@ -55,11 +58,13 @@ class MaskedTransformer:
         embeddings: Literal["separate", "joint"] = "separate",
         kv_heads: Literal["query", "key-value"] = "query",
         id: str | None = None,
+        check: bool = True,
     ) -> None:
         if embeddings not in ("separate", "joint"):
             raise ValueError(f"embeddings={embeddings!r}; expected 'separate' or 'joint'")
         if kv_heads not in ("query", "key-value"):
             raise ValueError(f"kv_heads={kv_heads!r}; expected 'query' or 'key-value'")
+        own = None if isinstance(model, Architecture) else model
         if not isinstance(model, Architecture):
             id = id or model.config.name_or_path
             model = architecture_of(model.eval().requires_grad_(False))
@@ -71,6 +76,8 @@ class MaskedTransformer:
             model.n_heads,
             ("embed",) if embeddings == "joint" and len(model.embeddings) > 1 else model.embeddings,
             model.n_kv_heads if grouped else None,
+            parallel=model.parallel,
+            coupled_heads=model.coupled_heads,
         )
         weight = next(iter(model.weights().values()))
         self.device, self.dtype = weight.device, weight.dtype
@@ -82,6 +89,8 @@ class MaskedTransformer:
         """The most that the writers' outputs of prompts that run at once may take."""
         self.cuda_graphs = False
         """Whether methods may record a step as a CUDA graph and replay it."""
+        if own is not None and check:
+            check_forward(self, own)
 
     @classmethod
     def from_pretrained(
@@ -94,6 +103,7 @@ class MaskedTransformer:
         device_map: str | Mapping[str, int | str | torch.device] | None = None,
         embeddings: Literal["separate", "joint"] = "separate",
         kv_heads: Literal["query", "key-value"] = "query",
+        check: bool = True,
     ) -> "MaskedTransformer":
         """Load a Hugging Face model by hub id or folder; `id` is what results call it.
 
@@ -102,13 +112,14 @@ class MaskedTransformer:
         `device`. The writers' outputs stay with the embedding, so its device needs room for them.
 
         Raises ValueError for an architecture that is not supported, before any weight is read, and
-        for weights that are missing, unexpected or of another shape; OSError for a model that is
+        for weights that are missing, unexpected or of another shape, and for a model that fails the
+        check of its masked pass, which `check=False` leaves out; OSError for a model that is
         neither on disk nor downloadable. Python code in the model's folder is never run.
         """
         model: Any = load_model(id_or_folder, dtype=dtype, device_map=device_map)
         model = model.to(device) if device_map is None else model
         id = id or str(id_or_folder)
-        return cls(model, embeddings=embeddings, kv_heads=kv_heads, id=id)
+        return cls(model, embeddings=embeddings, kv_heads=kv_heads, id=id, check=check)
 
     @classmethod
     def from_tracr(cls, program: Any, **options: Any) -> "MaskedTransformer":
@@ -320,12 +331,15 @@ class MaskedTransformer:
         embedded = self.embed(tokens, prefix)
         residual = embedded.sum(2)
         record[:, :, : embedded.shape[2]] = embedded[:n_recorded]
-        for block in self.graph.blocks[:-1]:
-            outputs = self.outputs(whole(block), residual[:, :, None], prefix)
-            residual = residual + outputs.sum(2)
-            record[:, :, block.writers] = outputs[:n_recorded]
-            shape = (batch, position, len(prefix))
-            self.flops += flops.block_flops(self.architecture, block, *shape)
+        for step in self.graph.steps:
+            added: list[Tensor] = []
+            for block in step:
+                outputs = self.outputs(whole(block), residual[:, :, None], prefix)
+                added.append(outputs.sum(2))
+                record[:, :, block.writers] = outputs[:n_recorded]
+                shape = (batch, position, len(prefix))
+                self.flops += flops.block_flops(self.architecture, block, *shape)
+            residual = sum(added, residual)
         return residual, record
 
     def _logits(

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Read once, when huggingface_hub or jax is imported, here or in a process that a test starts. jax
 # compiles without optimisation, as programs run a few times only; later processes find its work.
@@ -59,6 +60,24 @@ def _as_if_alone() -> None:
     """Every test begins with the same random numbers, and with no call checked."""
     torch.manual_seed(0)
     check_anew()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _self_checked_once() -> Iterator[None]:
+    """Each kind of model passes its self-check once, not whenever a test wraps it."""
+    from edgewise import self_check
+
+    passed: set[tuple[str, ...]] = set()
+
+    def check(model: Any, own: Any) -> None:
+        kind = (own.config.to_json_string(), model.graph.convention, str(model.dtype))
+        if kind not in passed:
+            self_check.check_forward(model, own)
+            passed.add(kind)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgewise.transformer.check_forward", check)
+        yield
 
 
 @pytest.fixture

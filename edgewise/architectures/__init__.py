@@ -23,6 +23,10 @@ class Architecture(Protocol):
     """
 
     causal: bool
+    parallel: bool
+    """Whether a layer's MLP reads what its attention reads, without the heads' outputs."""
+    coupled_heads: bool
+    """Whether, through a norm, what a head writes depends on the inputs of its layer's others."""
     n_layers: int
     n_heads: int
     n_kv_heads: int
@@ -91,6 +95,18 @@ ARCHITECTURES = {
     "llama": "llama:LlamaArchitecture",
     "mistral": "llama:LlamaArchitecture",
     "qwen2": "llama:LlamaArchitecture",
+    "qwen3": "qwen3:Qwen3Architecture",
+    "phi3": "phi3:Phi3Architecture",
+    "olmo2": "olmo2:Olmo2Architecture",
+    "gemma2": "gemma2:Gemma2Architecture",
+    "gemma3_text": "gemma3:Gemma3Architecture",
+    "gpt_neox": "gpt_neox:GPTNeoXArchitecture",
+    "gpt_neo": "gpt_neo:GPTNeoArchitecture",
+    "opt": "opt:OPTArchitecture",
+    "gpt_bigcode": "gpt_bigcode:GPTBigCodeArchitecture",
+    "starcoder2": "starcoder2:Starcoder2Architecture",
+    "granite": "granite:GraniteArchitecture",
+    "phi": "phi:PhiArchitecture",
 }
 """Module and class for each type of model; imported when needed, as transformers takes seconds."""
 

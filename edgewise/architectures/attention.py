@@ -58,10 +58,12 @@ def attend(
     *,
     scale: float | None = None,
     causal: bool = True,
+    cap: float | None = None,
 ) -> Float[Tensor, "head batch position d_head"]:
     """Each head's mean of values; a key-value head may serve several query heads.
 
-    `past` holds the keys and values of positions that stand before those of every prompt.
+    `past` holds the keys and values of positions that stand before those of every prompt. Scores
+    are softly capped at `cap`.
     """
     k, v = _repeat_heads(k, len(q)), _repeat_heads(v, len(q))
     if past is not None:
@@ -75,10 +77,26 @@ def attend(
         seen = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
         return seen.tril(k.shape[2] - q.shape[2]) if causal else None
 
+    def scores(q: Tensor, k: Tensor) -> Float[Tensor, "head batch position key"]:
+        products = q @ k.transpose(-2, -1) * (q.shape[-1] ** -0.5 if scale is None else scale)
+        return soft_capped(products, cap)
+
+    def capped(q: Tensor, k: Tensor, v: Tensor) -> Float[Tensor, "head batch position d_head"]:
+        weights, shown = scores(q, k), visible()
+        if shown is not None:
+            weights = weights.masked_fill(~shown, -torch.inf)
+        wide = torch.promote_types(q.dtype, torch.float32)
+        return weights.softmax(-1, dtype=wide).to(v.dtype) @ v
+
     # With a past, `is_causal` would align the first query with the first key, which is earlier.
     how = {"is_causal": causal} if past is None else {"attn_mask": visible()}
     attention = partial(scaled_dot_product_attention, scale=scale, **how)
-    return attended(attention, q, k, v, scale=scale, visible=visible)
+    return attended(attention if cap is None else capped, q, k, v, scores=scores, visible=visible)
+
+
+def soft_capped(x: Float[Tensor, "..."], cap: float | None) -> Float[Tensor, "..."]:
+    """`x` drawn smoothly into (−cap, cap)."""
+    return x if cap is None else cap * (x / cap).tanh()
 
 
 def _repeat_heads(x: Float[Tensor, "reader ..."], heads: int) -> Float[Tensor, "head ..."]:

@@ -5,19 +5,20 @@ from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor, arange
-from torch.nn import LayerNorm
 from torch.nn.functional import gelu
 from transformers import GPT2LMHeadModel
 from transformers.activations import NewGELUActivation
 
 from edgewise.architectures.attention import attend, combine, project
-from edgewise.backward_rules import activated, normalized
+from edgewise.architectures.norms import normed
+from edgewise.backward_rules import activated
 
 
 class GPT2Architecture:
     """Views into a `GPT2LMHeadModel`; nothing is copied."""
 
     causal = True
+    parallel = coupled_heads = False
     embeddings: tuple[str, ...] = ("tok", "pos")
 
     def __init__(self, model: GPT2LMHeadModel) -> None:
@@ -87,7 +88,7 @@ class GPT2Architecture:
             weight = weight.index_select(2, heads.to(weight.device))
         weight = weight.flatten(1, 2).transpose(0, 1)
         bias = fused.bias.view(3, *shape)[:, heads].flatten(0, 1)
-        qkv = project(_normalized(block.ln_1, x), weight, bias)
+        qkv = project(normed(block.ln_1, x), weight, bias)
         return qkv.view(3, -1, *qkv.shape[1:])
 
     def _scale(self, layer: int) -> float:
@@ -102,12 +103,8 @@ class GPT2Architecture:
         act = block.mlp.act
         if isinstance(act, NewGELUActivation):
             act = partial(gelu, approximate="tanh")  # the same formula, once through the memory
-        hidden = block.mlp.c_fc(_normalized(block.ln_2, x))
+        hidden = block.mlp.c_fc(normed(block.ln_2, x))
         return block.mlp.c_proj(activated(act, hidden))
 
     def unembed(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
-        return self._model.lm_head(_normalized(self._model.transformer.ln_f, x))
-
-
-def _normalized(norm: LayerNorm, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
-    return normalized(norm, x, weight=norm.weight, epsilon=norm.eps, centred=True)
+        return self._model.lm_head(normed(self._model.transformer.ln_f, x))

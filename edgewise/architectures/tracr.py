@@ -31,6 +31,7 @@ _FIRST_LABEL = 1000
 class TracrArchitecture:
     """A compiled program's weights as tensors, with its encoders."""
 
+    parallel = coupled_heads = False
     embeddings: tuple[str, ...] = ("tok", "pos")
 
     def __init__(

@@ -124,9 +124,9 @@ def test_of_many_problems_the_first_twenty_are_lines_and_the_others_are_counted(
 
 def test_an_unsupported_architecture_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "gpt_neox"}))
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "bloom"}))
     result = invoke("discover", "--method", "eap", "--task", "ioi", "--model", "./model")
-    assert_one_line_error(result, "gpt_neox", "gpt2", "llama")
+    assert_one_line_error(result, "bloom", "gpt2", "llama")
 
 
 def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
+    BloomConfig,
+    BloomForCausalLM,
+    FalconConfig,
+    FalconForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     GPT2Model,
-    GPTNeoXConfig,
-    GPTNeoXForCausalLM,
     LlamaForSequenceClassification,
-    OPTConfig,
-    OPTForCausalLM,
 )
 
 from edgewise.architectures import ARCHITECTURES
@@ -44,10 +44,8 @@ SIZES: dict[str, Any] = dict(
 )
 ENDS: dict[str, Any] = dict(bos_token_id=0, eos_token_id=0)
 UNSUPPORTED: dict[str, Callable[[], HFModel]] = {
-    "gpt_neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**SIZES, **ENDS, intermediate_size=30)),
-    "opt": lambda: OPTForCausalLM(
-        OPTConfig(**SIZES, **ENDS, ffn_dim=30, word_embed_proj_dim=24, pad_token_id=1)
-    ),
+    "bloom": lambda: BloomForCausalLM(BloomConfig(**SIZES, **ENDS)),
+    "falcon": lambda: FalconForCausalLM(FalconConfig(**SIZES, **ENDS)),
 }
 
 
@@ -189,8 +187,8 @@ def test_an_unsupported_model_is_an_error_that_names_it_and_the_supported_ones(n
 
 
 def test_an_unsupported_folder_is_an_error_before_any_weight_is_read(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(dict(model_type="gpt_neox")))
-    with pytest.raises(ValueError, match=f"'gpt_neox' of {tmp_path} is not supported"):
+    (tmp_path / "config.json").write_text(json.dumps(dict(model_type="bloom")))
+    with pytest.raises(ValueError, match=f"'bloom' of {tmp_path} is not supported"):
         MaskedTransformer.from_pretrained(tmp_path)
 
 

@@ -1,4 +1,9 @@
-"""What the check of the reference cells says of a bug that is planted in the running code."""
+"""What the check of the reference cells says of a bug that is planted in the running code.
+
+The self-check of a loaded model, which sees some of these bugs first, is left out.
+"""
+
+from unittest.mock import patch
 
 from benchmarks.check.check import SUITE, Difference, check
 from benchmarks.grid.suite import load_suite
@@ -8,7 +13,8 @@ def differences(method: str, task: str) -> list[Difference]:
     """The check of one method's reference cells on one task."""
     cells = [cell for cell in load_suite(SUITE, only=method).cells if cell.bench.task == task]
     assert cells
-    return check(cells)
+    with patch("edgewise.transformer.check_forward"):
+        return check(cells)
 
 
 def metrics(found: list[Difference], task: str = "ioi-t1 (interchange ablation)") -> set[str]:

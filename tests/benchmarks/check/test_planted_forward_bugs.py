@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from edgewise import batches
-from edgewise.architectures import attention, gpt2, llama
-from edgewise.architectures.llama import LlamaArchitecture
+from edgewise.architectures import attention, decoder, gpt2
+from edgewise.architectures.decoder import Decoder
 from edgewise.batches import Batch, mean_activations
 from edgewise.circuit import EdgeScores
 from edgewise.graph import Graph
@@ -27,18 +27,18 @@ Patch = pytest.MonkeyPatch
 
 def without_rotary_offset(patch: Patch) -> None:
     """Positions start anew after a shared beginning."""
-    qkv = LlamaArchitecture._qkv
+    qkv = Decoder._qkv
 
     def planted(self: Any, layer: int, x: Tensor, heads: Any = None, start: int = 0) -> Any:
         return qkv(self, layer, x, heads)
 
-    patch.setattr(LlamaArchitecture, "_qkv", planted)
+    patch.setattr(Decoder, "_qkv", planted)
 
 
 def without_past(patch: Patch) -> None:
     """A shared beginning is not attended to."""
     attend = attention.attend
-    for module in (gpt2, llama):
+    for module in (gpt2, decoder):
         patch.setattr(module, "attend", lambda q, k, v, past, **options: attend(q, k, v, **options))
 
 
@@ -139,7 +139,7 @@ def test_a_planted_bug_is_seen(
 
 
 @pytest.mark.parametrize(
-    ("module", "task"), [(gpt2, "ioi-t1"), (llama, "boolean-few-shot")], ids=["gpt2", "llama"]
+    ("module", "task"), [(gpt2, "ioi-t1"), (decoder, "boolean-few-shot")], ids=["gpt2", "llama"]
 )
 @pytest.mark.parametrize("other", [{"scale": 1.0}, {"causal": False}], ids=["scale", "mask"])
 def test_another_attention_is_seen(
