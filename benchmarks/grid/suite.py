@@ -16,12 +16,13 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from pydantic import ValidationError
 
 from benchmarks.grid.cell import BUNDLED, Bench, Cell, ModelOptions
 from benchmarks.grid.crossing import Crossing, crossings_of
+from benchmarks.grid.overrides import Overrides
 from benchmarks.grid.search import Search
 from benchmarks.grid.settings import grid, inner_of, resolve
 from benchmarks.grid.tables import MethodEntry, SuiteTable, builder_of, suite_problems
@@ -29,6 +30,13 @@ from benchmarks.names import SUITES, suite_names, unknown
 from edgewise.task import Sizes
 from methods import METHODS
 from tasks import TaskBuilder
+
+
+class Comparisons(TypedDict):
+    """Searches and crossings."""
+
+    searches: tuple[Search, ...]
+    crossings: tuple[Crossing, ...]
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,11 @@ class Suite:
     searches: tuple[Search, ...] = ()
     crossings: tuple[Crossing, ...] = ()
 
+    @property
+    def comparisons(self) -> Comparisons:
+        """What there is to do beside cells, as `benchmarks.run.runner.run` takes it."""
+        return {"searches": self.searches, "crossings": self.crossings}
+
 
 class SuiteError(ValueError):
     """All that is wrong with a suite, one line each."""
@@ -49,10 +62,13 @@ class SuiteError(ValueError):
         super().__init__("\n".join(f"{source}: {problem}" for problem in problems))
 
 
-def load_suite(name_or_file: str, *, only: str | None = None) -> Suite:
+def load_suite(
+    name_or_file: str, *, only: str | None = None, overrides: Overrides | None = None
+) -> Suite:
     """A suite by name or from a file; `only` keeps one method's cells.
 
-    Raises SuiteError, with every problem, before anything runs.
+    `overrides` change its table before it is checked. Raises SuiteError, with every problem, before
+    anything runs, and ValueError for overrides that the suite has no use for.
     """
     path = SUITES / f"{name_or_file}.toml"
     if name_or_file not in suite_names():
@@ -65,7 +81,13 @@ def load_suite(name_or_file: str, *, only: str | None = None) -> Suite:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise SuiteError(path.name, [f"not UTF-8: {error.reason} at byte {error.start}"]) from None
-    suite = parse_suite(text, path.name)
+    table = _parsed(text, path.name)
+    suite = suite_of(table if overrides is None else overrides.applied(table), path.name)
+    if overrides is not None and overrides.models:
+        works = [*suite.cells, *(search.cell for search in suite.searches)]
+        if all(cell.bench.model is None for cell in works):
+            names = ", ".join(overrides.models)
+            raise ValueError(f"{path.name}: all tasks have their own model; leave {names} out")
     if only is None:
         return suite
     if only not in METHODS:
@@ -80,12 +102,20 @@ def load_suite(name_or_file: str, *, only: str | None = None) -> Suite:
 
 def parse_suite(text: str, source: str) -> Suite:
     """The suite that a TOML text describes. Raises SuiteError with every problem found."""
+    return suite_of(_parsed(text, source), source)
+
+
+def _parsed(text: str, source: str) -> dict[str, Any]:
     try:
-        table = tomllib.loads(text)
+        return tomllib.loads(text)
     except ValueError as error:  # tomllib's own, or Python's for a number of too many digits
         raise SuiteError(source, [f"not valid TOML: {error}"]) from None
     except RecursionError:
         raise SuiteError(source, ["brackets too deep in one another"]) from None
+
+
+def suite_of(table: Mapping[str, Any], source: str) -> Suite:
+    """The suite of a TOML file's table. Raises SuiteError with every problem found."""
     try:
         suite = SuiteTable.model_validate(table)
     except ValidationError as error:
