@@ -87,11 +87,12 @@ def run(
     from benchmarks.grid.suite import load_suite
     from benchmarks.run import runner
     from benchmarks.run.environment import device_of
+    from edgewise.own_code import in_full
 
     given = {"train": train, "validation": validation, "test": test}
     sizes = {kind: number for kind, number in given.items() if number is not None}
-    overrides = Overrides(models, tasks, sizes, parse_overrides(assignments))
-    loaded = load_suite(suite, only=only, overrides=overrides)
+    overrides = Overrides(models, tasks, sizes, parse_overrides(assignments)).in_full(Path.cwd())
+    loaded = load_suite(suite, only=only and in_full(only, Path.cwd()), overrides=overrides)
     folder = out or Path("runs") / loaded.name
     if dry_run:
         options = machine.options(device_of(machine.device))
@@ -147,7 +148,9 @@ def run_suite(
 @click.command(
     epilog=EXAMPLE + "edgewise discover --method acdc --task tracr-reverse --set threshold=0.01"
 )
-@click.option("--method", required=True, metavar="M", help="A name from `edgewise list`.")
+@click.option(
+    "--method", required=True, metavar="M", help="A name from `edgewise list`, or FILE.py:NAME."
+)
 @click.option("--task", required=True, metavar="T", help="Likewise, or custom:FILE.jsonl.")
 @click.option(
     "--model", metavar="ID", help="A Hugging Face hub id or a folder; default: the bundled model."
@@ -175,8 +178,10 @@ def discover(
     from benchmarks.run.environment import device_of
     from benchmarks.run.runner import run
     from benchmarks.store import Store
+    from edgewise.own_code import in_full
     from edgewise.parallel import process_group, rank
 
+    method, task = in_full(method, Path.cwd()), in_full(task, Path.cwd())
     cell = single_cell(method, task, model=model, seed=seed, given=parse_assignments(assignments))
     with process_group(device_of(machine.device)) as own:
         outcomes = run([cell], out, machine.options(own))

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -30,6 +31,12 @@ def _one_line_errors() -> Iterator[None]:
             click.echo(f"Error: {line}", err=True)
         if len(lines) > _MOST_ERRORS:
             click.echo(f"Error: and {len(lines) - _MOST_ERRORS:,} more", err=True)
+        raise SystemExit(2) from None
+    except Exception as error:
+        own_code = sys.modules.get("edgewise.own_code")  # without it there is none
+        if own_code is None or not isinstance(error, own_code.OwnCodeError):
+            raise
+        click.echo(f"{own_code.own_traceback(error)}Error: {error}", err=True)
         raise SystemExit(2) from None
 
 
@@ -68,6 +75,10 @@ def end_with(outcomes: "list[Outcome]") -> None:
     """Say what went wrong; exit with 1 if a cell failed."""
     bad = [outcome for outcome in outcomes if outcome.message]
     for outcome in bad:
-        click.echo(f"{outcome.status}: {outcome.name}: {outcome.message}", err=True)
+        click.echo(
+            f"{outcome.own_traceback}{outcome.status}: {outcome.name}: {outcome.message}", err=True
+        )
+        if outcome.traceback_file:
+            click.echo(f"  traceback: {outcome.traceback_file}", err=True)
     if any(outcome.status == "failed" for outcome in bad):
         raise SystemExit(1)

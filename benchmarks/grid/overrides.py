@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from benchmarks.grid.settings import Settings, parse_assignments
 from benchmarks.names import unknown
+from edgewise.own_code import in_full
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,12 @@ class Overrides:
     tasks: Sequence[str] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
     settings: Mapping[str, Settings] = field(default_factory=dict)
+
+    def in_full(self, folder: Path) -> "Overrides":
+        """The same with full paths of the user's own files, which are relative to `folder`."""
+        return replace(
+            self, tasks=_in_full(list(self.tasks), folder), settings=_in_full(self.settings, folder)
+        )
 
     def applied(self, table: Mapping[str, Any]) -> dict[str, Any]:
         """The suite's table with what is given; what is wrong with the rest is left to its check.
@@ -79,6 +87,31 @@ class Overrides:
                 if entry.get("search") == {}:  # of one setting, which is given now
                     del entry["search"]
                 entry.update(settings)
+
+
+def with_full_names(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A suite's table in which methods and tasks of the user's own files have full paths.
+
+    They are relative to `folder`, that of the suite.
+    """
+    full = deepcopy(dict(table))
+    for owner in (full, *_tables(full.get("method"))):
+        for key in ("name", "tasks", "cross", "task"):
+            if key in owner and (key != "name" or owner is not full):
+                owner[key] = _in_full(owner[key], folder)
+    return full
+
+
+def _in_full(names: Any, folder: Path) -> Any:
+    """A name, a list of names, or a table by name."""
+    match names:
+        case str():
+            return in_full(names, folder)
+        case list():
+            return [_in_full(name, folder) for name in names]
+        case dict():
+            return {in_full(name, folder): value for name, value in names.items()}
+    return names
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Settings]:

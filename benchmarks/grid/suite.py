@@ -22,13 +22,12 @@ from pydantic import ValidationError
 
 from benchmarks.grid.cell import BUNDLED, Bench, Cell, ModelOptions
 from benchmarks.grid.crossing import Crossing, crossings_of
-from benchmarks.grid.overrides import Overrides
+from benchmarks.grid.overrides import Overrides, with_full_names
 from benchmarks.grid.search import Search
 from benchmarks.grid.settings import grid, inner_of, resolve
-from benchmarks.grid.tables import MethodEntry, SuiteTable, builder_of, suite_problems
+from benchmarks.grid.tables import MethodEntry, SuiteTable, builder_of, method_of, suite_problems
 from benchmarks.names import SUITES, suite_names, unknown
 from edgewise.task import Sizes
-from methods import METHODS
 from tasks import TaskBuilder
 
 
@@ -81,7 +80,7 @@ def load_suite(
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise SuiteError(path.name, [f"not UTF-8: {error.reason} at byte {error.start}"]) from None
-    table = _parsed(text, path.name)
+    table = with_full_names(_parsed(text, path.name), path.parent)
     suite = suite_of(table if overrides is None else overrides.applied(table), path.name)
     if overrides is not None and overrides.models:
         works = [*suite.cells, *(search.cell for search in suite.searches)]
@@ -90,8 +89,7 @@ def load_suite(
             raise ValueError(f"{path.name}: all tasks have their own model; leave {names} out")
     if only is None:
         return suite
-    if only not in METHODS:
-        raise ValueError(unknown("method", only, METHODS))
+    only = method_of(only)[0].name
     cells = tuple(cell for cell in suite.cells if cell.method == only)
     searches = tuple(search for search in suite.searches if search.cell.method == only)
     if not cells and not searches:
@@ -137,7 +135,7 @@ def _work(suite: SuiteTable) -> tuple[list[Cell], list[Search]]:
                 goal = suite.search.model_dump()
                 searches.append(Search(cell, setting, float(low), float(high), **goal))
             else:
-                key = repr((cell.method, sorted(cell.settings.items()), cell.bench))
+                key = repr((cell.method, cell.source, sorted(cell.settings.items()), cell.bench))
                 cells.setdefault(key, cell)
     return list(cells.values()), searches
 
@@ -145,7 +143,7 @@ def _work(suite: SuiteTable) -> tuple[list[Cell], list[Search]]:
 def _cells(suite: SuiteTable, entry: MethodEntry) -> Iterator[Cell]:
     """Those of one entry; what it does not say is the suite's."""
     sparsities = tuple(sorted(set(suite.sparsities)))
-    version = METHODS[entry.name].version
+    method, source = method_of(entry.name)
     for task in entry.tasks or suite.tasks:
         builder = builder_of(task)
         for settings in entry.resolved(task):
@@ -159,7 +157,16 @@ def _cells(suite: SuiteTable, entry: MethodEntry) -> Iterator[Cell]:
                 options = {"sizes": size, "model": model, "ablation": ablation, "dtype": dtype}
                 bench = _bench(task, builder, seed, **options)
                 inner = inner_of(entry.name, task, settings)
-                yield Cell(entry.name, version, settings, bench, sparsities, entry.label, inner)
+                yield Cell(
+                    method.name,
+                    method.version,
+                    settings,
+                    bench,
+                    sparsities,
+                    entry.label,
+                    inner,
+                    source,
+                )
 
 
 def _models(suite: SuiteTable, entry: MethodEntry) -> list[ModelOptions]:
@@ -185,8 +192,7 @@ def single_cell(
     method: str, task: str, *, model: str | None, seed: int, given: Mapping[str, Any]
 ) -> Cell:
     """One cell as a suite would resolve it. Raises ValueError as a suite would."""
-    if method not in METHODS:
-        raise ValueError(unknown("method", method, METHODS))
+    kind, source = method_of(method)
     builder = builder_of(task)
     if builder.owns_model and model is not None:
         raise ValueError(f"task {task!r} has its own model; leave the model {model!r} out")
@@ -194,7 +200,7 @@ def single_cell(
     bench = _bench(task, builder, seed, model=options)
     settings = resolve(method, task, given)
     inner = inner_of(method, task, settings)
-    return Cell(method, METHODS[method].version, settings, bench, inner=inner)
+    return Cell(kind.name, kind.version, settings, bench, inner=inner, source=source)
 
 
 def _bench(name: str, builder: TaskBuilder, seed: int, **options: Any) -> Bench:

@@ -237,6 +237,13 @@ def test_a_run_with_a_failed_cell_ends_with_exit_code_1(
     assert "runs/failing" in result.stdout
     assert "failed: tracr-xproportion-random-" in result.stderr
     assert "no result" in result.stderr
+    *_, last = result.stderr.splitlines()
+    file = Path(last.removeprefix("  traceback: "))
+    assert "in fail" in file.read_text() and file.parent == Path("runs/failing/errors")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert invoke("run", "failing.toml").exit_code == 0
+    assert not file.exists()
 
 
 def test_a_suite_is_run_with_other_tasks_sizes_and_settings(tmp_path: Path) -> None:
