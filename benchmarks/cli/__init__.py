@@ -1,4 +1,4 @@
-"""The command line, `edgewise`: run, discover, report, draw, check, migrate, list.
+"""The command line, `edgewise`: compare, run, discover, report, draw, check, migrate, init, list.
 
 The user's mistakes are one line on stderr and exit code 2; a run with a failed cell ends with 1, a
 check that finds a difference too.
@@ -10,6 +10,7 @@ import sys
 
 import click
 
+from benchmarks.cli.comparing import compare, init
 from benchmarks.cli.reading import check, draw, list_, migrate, report
 from benchmarks.cli.running import discover, run
 
@@ -22,5 +23,5 @@ def main() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-for _verb in (run, discover, report, draw, check, migrate, list_):
+for _verb in (compare, run, discover, report, draw, check, migrate, init, list_):
     main.add_command(_verb)

@@ -1,5 +1,7 @@
 """The verbs that run cells: run, discover."""
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,40 @@ class _Jobs(click.ParamType):
         return value if value == "ray" else click.IntRange(min=1).convert(value, param, ctx)
 
 
-_prompts = click.IntRange(1, 2**31 - 1)
+PROMPTS = click.IntRange(1, 2**31 - 1)
+_JOBS = (
+    click.option(
+        "--jobs",
+        type=_Jobs(),
+        default=1,
+        help="Cells run at a time; ray: one in each GPU or CPU slot of a Ray cluster.",
+    ),
+    click.option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="A running Ray cluster; default: RAY_ADDRESS, or one on this machine for this run.",
+    ),
+    click.option(
+        "--checkpoint-every",
+        type=click.FloatRange(min=0),
+        default=60.0,
+        metavar="SECONDS",
+        help="How often long discoveries are saved; default: 60.",
+    ),
+)
+
+
+def jobs_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A verb with the options on jobs, which it gets as one table `jobs`."""
+
+    @wraps(command)
+    def gathered(*arguments: Any, **options: Any) -> Any:
+        names = ("jobs", "ray_address", "checkpoint_every")
+        return command(*arguments, jobs={name: options.pop(name) for name in names}, **options)
+
+    for option in reversed(_JOBS):
+        gathered = option(gathered)
+    return gathered
 
 
 @click.command(epilog=EXAMPLE + "edgewise run tracr --out runs/tracr")
@@ -31,9 +66,9 @@ _prompts = click.IntRange(1, 2**31 - 1)
 @click.option("--only", "--method", metavar="METHOD", help="Run the cells of one method.")
 @click.option("--task", "tasks", multiple=True, metavar="T", help="Instead of the suite's tasks.")
 @click.option("--model", "models", multiple=True, metavar="ID", help="Instead of its models.")
-@click.option("--train", type=_prompts, metavar="N", help="Training prompts of every task.")
-@click.option("--validation", type=_prompts, metavar="N", help="Validation prompts.")
-@click.option("--test", type=_prompts, metavar="N", help="Test prompts.")
+@click.option("--train", type=PROMPTS, metavar="N", help="Training prompts of every task.")
+@click.option("--validation", type=PROMPTS, metavar="N", help="Validation prompts.")
+@click.option("--test", type=PROMPTS, metavar="N", help="Test prompts.")
 @click.option(
     "--set",
     "assignments",
@@ -42,24 +77,7 @@ _prompts = click.IntRange(1, 2**31 - 1)
     help="A setting instead of the suite's; a list, such as [1, 2], is an axis.",
 )
 @machine_options
-@click.option(
-    "--jobs",
-    type=_Jobs(),
-    default=1,
-    help="Cells run at a time; ray: one in each GPU or CPU slot of a Ray cluster.",
-)
-@click.option(
-    "--ray-address",
-    metavar="HOST:PORT",
-    help="A running Ray cluster; default: RAY_ADDRESS, or one on this machine for this run.",
-)
-@click.option(
-    "--checkpoint-every",
-    type=click.FloatRange(min=0),
-    default=60.0,
-    metavar="SECONDS",
-    help="How often long discoveries are saved; default: 60.",
-)
+@jobs_options
 @click.option("--dry-run", is_flag=True, help="Show what would run and what it may cost.")
 @resumable
 @verb
@@ -74,8 +92,8 @@ def run(
     test: int | None,
     assignments: tuple[str, ...],
     machine: Machine,
+    jobs: dict[str, Any],
     dry_run: bool,
-    **how: Any,
 ) -> None:
     """Run the cells of SUITE, a name or a TOML file.
 
@@ -98,7 +116,7 @@ def run(
         options = machine.options(device_of(machine.device))
         click.echo(runner.dry_run(loaded.cells, folder, options, **loaded.comparisons))
         return
-    outcomes = run_suite(loaded, folder, machine, **how)
+    outcomes = run_suite(loaded, folder, machine, **jobs)
     if outcomes is not None:
         click.echo(f"Tables and figures: edgewise report {folder}")
         end_with(outcomes)

@@ -94,7 +94,7 @@ def _row(cell: Cell, status: str, loader: Loader, *, is_done: bool) -> Line:
         "settings": cell.label or _swept(cell, method),
         "edges": model.graph.n_edges,
         "work": None if is_done else method.most_passes(model.graph, n_train),
-        "memory": None if is_done else _least_bytes(model, loader.task(cell.bench)),
+        "memory": None if is_done else least_bytes(model, loader.task(cell.bench)),
         "status": FINISHED if is_done else status,
     }
 
@@ -116,7 +116,8 @@ def _shown(row: Line) -> Line:
     }
 
 
-def _least_bytes(model: MaskedTransformer, task: Task) -> int:
+def least_bytes(model: MaskedTransformer, task: Task) -> int:
+    """The model and the outputs of one batch."""
     weights = sum(weight.nbytes for weight in model.architecture.weights().values())
     n_tokens = min(batch_tokens(model), task.train.clean.numel())
     outputs = n_tokens * len(model.graph.writers) * model.architecture.d_model

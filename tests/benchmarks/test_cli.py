@@ -156,7 +156,9 @@ def test_results_of_a_newer_version_are_one_line(tmp_path: Path, verb: list[str]
     assert_one_line_error(invoke(*verb, "results"), f"has schema {SCHEMA + 1}")
 
 
-@pytest.mark.parametrize("verb", ["run", "discover", "report", "draw", "check", "migrate", "list"])
+@pytest.mark.parametrize(
+    "verb", ["compare", "run", "discover", "report", "draw", "check", "migrate", "init", "list"]
+)
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     result = invoke(verb, "--help")
     assert result.exit_code == 0
