@@ -23,7 +23,7 @@ Cost = Annotated[float, Field(ge=0)]
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 Setting = bool | int | float | str | None
 
-_OF_METHOD = ("method", "method_version", "settings", "inner", "sparsities")
+_OF_METHOD = ("method", "method_version", "settings", "inner", "code", "sparsities")
 
 
 class _Data(BaseModel):
@@ -81,6 +81,7 @@ class Inner(_Data):
     method: str
     method_version: int
     settings: Mapping[str, Setting]
+    code: str | None = None
 
 
 class Definition(_Data):
@@ -102,6 +103,7 @@ class Definition(_Data):
     dtype: str
     data: str | None = None
     inner: list[Inner] | None = None
+    code: str | None = None
 
     def bench(self) -> dict[str, Any]:
         """What defines the task, the prompts and the model."""

@@ -8,12 +8,14 @@
     DIR/crossed/NAME.json                  circuits of two tasks on the prompts of both
     DIR/checkpoints/NAME.safetensors       an unfinished discovery
     DIR/claims/*.lock                      what a run is doing
+    DIR/errors/NAME.txt                    the traceback of what failed
 
 A cell's JSON is written last, and holds its status and the checksums of the files beside it. NAME
 ends in a hash of what defines the cell.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +51,8 @@ from edgewise import Circuit, EdgeScores
 from edgewise.files import remove_leftovers, write_atomically
 
 T = TypeVar("T")
+LONGEST_NAME = 120
+"""The most characters of a label in the name of an error's file."""
 
 Discovery = Circuit | EdgeScores | Sequence[EdgeScores]
 
@@ -146,6 +150,21 @@ class Store:
         """Whether a cell need not be run again: a failed or damaged one does."""
         record = self.record(name)
         return record is not None and _is_done(record)
+
+    def write_error(self, label: str, text: str) -> Path:
+        """Store the traceback of what failed; gives the file."""
+        path = self._error_file(label)
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        return path
+
+    def clear_error(self, label: str) -> None:
+        """Remove what an earlier run stored of this."""
+        self._error_file(label).unlink(missing_ok=True)
+
+    def _error_file(self, label: str) -> Path:
+        name = re.sub(r"[^\w.-]+", "-", label)[:LONGEST_NAME]
+        return self.folder / "errors" / f"{name}.txt"
 
     def is_finished(self, name: str) -> bool:
         """Whether a cell has a result."""

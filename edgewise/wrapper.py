@@ -26,6 +26,8 @@ class InnerMethod:
     method: str
     method_version: int
     settings: Mapping[str, Any] = field(hash=False)
+    code: str | None = None
+    """The package that it comes from, with its version, if it is not one of Edgewise's own."""
 
 
 @dataclass(frozen=True)

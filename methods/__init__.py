@@ -1,9 +1,13 @@
-"""Methods that find circuits: one file each, one line here."""
+"""Methods that find circuits: one file each, one line here. Others come from a user's own code."""
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import fields
+from inspect import isabstract
+from typing import Any, get_args
 
-from edgewise.method import Method
+from edgewise.method import Family, Method
+from edgewise.own_code import Source, from_file, from_package, is_reference, offered_names
 from edgewise.wrapper import InnerMethod, Wrapper
 from methods.acdc import ACDC
 from methods.acdc_ranking import ACDCRanking
@@ -62,11 +66,67 @@ _METHODS: tuple[type[Method], ...] = (
 )
 METHODS: dict[str, type[Method]] = {method.name: method for method in _METHODS}
 """By name, in the order of tables and figures."""
+GROUP = "edgewise.methods"
+"""The entry points by which installed packages offer methods."""
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_LONGEST_NAME = 40
+
+
+def find_method(name: str) -> tuple[type[Method], Source | None]:
+    """The method of this name, and where it comes from if it is not one of these here.
+
+    `FILE.py:NAME` is a class in a file, as it is now; other names may be those that installed
+    packages offer. Raises KeyError where there is none, ValueError for what is no method, and
+    OwnCodeError for an error in the file or the package.
+    """
+    if name in METHODS:
+        return METHODS[name], None
+    found = from_file(name) if is_reference(name) else from_package(GROUP, name)
+    if found is None:
+        raise KeyError(name)
+    kind, source = found
+    if problem := _problem(kind):
+        raise ValueError(f"{name}: {problem}")
+    if not is_reference(name) and kind.name != name:
+        raise ValueError(f"{name}: the method's name is {kind.name!r}; expected {name!r}")
+    return kind, source
+
+
+def known_methods() -> list[str]:
+    """The names of the methods here and of those that installed packages offer."""
+    return [*METHODS, *offered_names(GROUP)]
+
+
+def _problem(kind: Any) -> str:
+    """What keeps an object from being used as a method; empty where nothing does."""
+    if not isinstance(kind, type) or not issubclass(kind, Method):
+        return f"{kind!r} is no method; expected a class derived from edgewise.Method"
+    if "__dataclass_fields__" not in vars(kind):
+        return "the class is no dataclass; expected @dataclass(frozen=True) above it"
+    if isabstract(kind):
+        missing = ", ".join(sorted(kind.__abstractmethods__))
+        return f"the class lacks {missing}"
+    name, label, family = (getattr(kind, of, None) for of in ("name", "label", "family"))
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
+        return (
+            f"the method's name is {name!r}; expected small letters, digits and hyphens, "
+            f"at most {_LONGEST_NAME}"
+        )
+    if name in METHODS:
+        return f"the method's name is {name!r}, which is taken; expected another"
+    if not isinstance(label, str) or not label:
+        return f"the method's label is {label!r}; expected text"
+    if family not in get_args(Family):
+        return f"the method's family is {family!r}; expected one of {', '.join(get_args(Family))}"
+    for field in fields(kind):
+        if callable(field.default_factory) or isinstance(field.default, list | tuple | dict | set):
+            return f"the setting {field.name} is no plain value; expected a number, text or bool"
+    return ""
 
 
 def build(name: str, settings: Mapping[str, Any], inner: Sequence[InnerMethod] = ()) -> Method:
     """The method of this name with these settings; a wrapper with its inner methods."""
-    method = METHODS[name](**settings)
+    method = find_method(name)[0](**settings)
     if isinstance(method, Wrapper):
         return method.around([build(one.method, one.settings) for one in inner])
     return method

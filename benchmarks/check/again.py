@@ -31,9 +31,9 @@ def check_again(folder: Path, n_cells: int) -> tuple[int, list[Difference]]:
     Every method in turn gives its cheapest cell that has not been taken. The stored circuit or
     ranking of each is evaluated again, and every method but those that learn masks, whose long
     trainings enlarge differences in rounding, is run again.
-    Left out are cells of earlier versions of a method or of a task, cells of prompts of the user's
-    own, of which the record does not keep the file's place, and cells in less than float32, whose
-    numbers change with the order of sums.
+    Left out are cells of earlier versions of a method or of a task, cells of methods and prompts of
+    the user's own, of which the record does not keep the file's place, and cells in less than
+    float32, whose numbers change with the order of sums.
     Raises ValueError if no cell is left, or a cell's model is not the one that it was run on.
     """
     store, loader = Store(folder), Loader(DEVICE)
@@ -54,7 +54,7 @@ def check_again(folder: Path, n_cells: int) -> tuple[int, list[Difference]]:
         stored = store.discovery(record.name)
         rows, _ = evaluate_discovery(cell, model, task, stored)
         differences += compare_evaluation(record, rows, " of the stored circuit")
-        if all(METHODS[name].family != "masks" for name in _methods_in(record)):
+        if not _trains_masks(record):
             found = discover_anew(cell, model, task)
             differences += compare_discovery(record, stored, found, first_of(found).meta)
     return len(chosen), differences
@@ -63,22 +63,20 @@ def check_again(folder: Path, n_cells: int) -> tuple[int, list[Difference]]:
 def _is_current(record: Finished) -> bool:
     """Whether the methods and the task of today would give the same numbers."""
     definition = record.definition
-    if (
-        definition.data is not None
-        or definition.dtype not in _EXACT_DTYPES
-        or any(
-            name not in METHODS or METHODS[name].version != version
-            for name, version in _methods_in(record).items()
-        )
-    ):
+    methods = [definition, *(definition.inner or ())]
+    own = [definition.data, *(one.code for one in methods)]
+    if definition.dtype not in _EXACT_DTYPES or any(file is not None for file in own):
+        return False
+    known = {name: kind.version for name, kind in METHODS.items()}
+    if any(known.get(one.method) != one.method_version for one in methods):
         return False
     return find_task(definition.task).version == definition.task_version
 
 
-def _methods_in(record: Finished) -> dict[str, int]:
-    """The versions of the method and of those inside it, by name."""
+def _trains_masks(record: Finished) -> bool:
+    """Whether the method or one inside it does."""
     methods = [record.definition, *(record.definition.inner or ())]
-    return {one.method: one.method_version for one in methods}
+    return any(METHODS[one.method].family == "masks" for one in methods)
 
 
 def _cheapest_of_each(records: Iterable[Finished]) -> list[Finished]:

@@ -9,8 +9,11 @@ from typing import Any, Literal
 
 from benchmarks.grid.settings import defining
 from edgewise.graph import Ablation
+from edgewise.method import Method
+from edgewise.own_code import Source, is_reference, short_name
 from edgewise.task import Sizes
 from edgewise.wrapper import InnerMethod
+from methods import build, find_method
 
 SPARSITIES = (
     *(0.0, 0.2, 0.5, 0.8, 0.9, 0.92, 0.94, 0.95),
@@ -44,7 +47,8 @@ class Bench:
     `model` is None where the task owns its model. Known once the model is loaded: `weights`, the
     hash of its weights, `architecture`, what else shapes its logits, as JSON, and `tokenizer`, the
     hash of its tokenizer's content, None where the task has no use for one. `ablation` is None for
-    the task's own. `data` is the hash of the file that a task of the user's own is made from.
+    the task's own. `data` is the hash of the file, or the package and its version, that a task of
+    the user's own comes from.
     """
 
     task: str
@@ -62,6 +66,8 @@ class Bench:
     @property
     def label(self) -> str:
         """The task's name, for a file without its folder and ending."""
+        if is_reference(self.task):
+            return short_name(self.task)
         kind, colon, file = self.task.partition(":")
         return kind + colon + Path(file).stem
 
@@ -82,7 +88,7 @@ class Cell:
     """One method with its settings on one bench; the unit that is run, stored and resumed.
 
     `label` is what tables and figures call these settings; it does not define the cell. `inner` are
-    the methods that a wrapper is made of.
+    the methods that a wrapper is made of. `source` is where a method of the user's own comes from.
     """
 
     method: str
@@ -92,17 +98,29 @@ class Cell:
     sparsities: tuple[float, ...] = SPARSITIES
     label: str = ""
     inner: tuple[InnerMethod, ...] = ()
+    source: Source | None = None
+
+    def build(self) -> Method:
+        """The method with its settings. Raises ValueError if its file has changed."""
+        reference = self.method
+        if self.source is not None:
+            reference = self.source.reference
+            if find_method(reference)[1] != self.source:
+                raise ValueError(f"the file of {reference} has changed since the run began")
+        return build(reference, self.settings, self.inner)
 
     def definition(self) -> dict[str, Any]:
         """What defines its results. Device, package versions and commit do not."""
         inner = [
-            {**vars(one), "settings": defining(one.method, one.settings)} for one in self.inner
+            _without_none(vars(one), settings=defining(one.method, one.settings))
+            for one in self.inner
         ]
         return {
             "method": self.method,
             "method_version": self.method_version,
             "settings": defining(self.method, self.settings),
             **({"inner": inner} if inner else {}),
+            **({"code": self.source.digest} if self.source else {}),
             "sparsities": list(self.sparsities),
             **self.bench.definition(),
         }
@@ -110,6 +128,10 @@ class Cell:
     @property
     def name(self) -> str:
         return name_of(self.definition())
+
+
+def _without_none(fields: Mapping[str, Any], **others: Any) -> dict[str, Any]:
+    return {name: value for name, value in {**fields, **others}.items() if value is not None}
 
 
 def name_of(definition: Mapping[str, Any]) -> str:

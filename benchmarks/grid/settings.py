@@ -16,14 +16,14 @@ from benchmarks.checking import STRICT, Axis, problems
 from benchmarks.names import unknown
 from edgewise.method import setting_types
 from edgewise.wrapper import InnerMethod, Wrapper
-from methods import METHODS, Method
+from methods import METHODS, Method, find_method, known_methods
 
 Settings = dict[str, Any]
 
 
 def allowed(method: str) -> dict[str, Any]:
     """A method's settings and their types."""
-    return setting_types(METHODS[method])
+    return setting_types(find_method(method)[0])
 
 
 def typed(method: str, given: Mapping[str, Any], *, axes: bool = False) -> Settings:
@@ -31,7 +31,7 @@ def typed(method: str, given: Mapping[str, Any], *, axes: bool = False) -> Setti
 
     Raises ValidationError, with every problem, for unknown settings and wrong types.
     """
-    table = _table(METHODS[method], axes).model_validate(dict(given))
+    table = _table(find_method(method)[0], axes).model_validate(dict(given))
     return {name: getattr(table, name) for name in given}
 
 
@@ -78,7 +78,7 @@ def resolve(method: str, task: str, given: Mapping[str, Any]) -> Settings:
     """
     values = {**defaults_of(method, task), **given}
     try:
-        settings = asdict(METHODS[method](**typed(method, values)))
+        settings = asdict(find_method(method)[0](**typed(method, values)))
     except ValidationError as error:
         lines = problems(error, values, lambda _: ("setting", allowed(method)))
     except ValueError as error:
@@ -95,20 +95,24 @@ def inner_of(method: str, task: str, settings: Mapping[str, Any]) -> tuple[Inner
     Raises ValueError, with every problem, for a method that does not exist, another wrapper, and
     settings that `resolve` refuses.
     """
-    kind = METHODS[method]
+    kind = find_method(method)[0]
     if not issubclass(kind, Wrapper):
         return ()
     inner: list[InnerMethod] = []
     lines: list[str] = []
     for name, assignments in kind(**settings).named():
-        if name not in METHODS:
-            lines.append(unknown("method", name, METHODS))
-        elif issubclass(METHODS[name], Wrapper):
+        try:
+            found, source = find_method(name)
+        except KeyError:
+            lines.append(unknown("method", name, known_methods()))
+            continue
+        if issubclass(found, Wrapper):
             lines.append(f"method {name!r} is a wrapper; expected a method that is none")
         else:
             try:
                 resolved = resolve(name, task, parse_assignments(assignments))
-                inner.append(InnerMethod(name, METHODS[name].version, resolved))
+                code = source.digest if source else None
+                inner.append(InnerMethod(name, found.version, resolved, code))
             except ValueError as error:
                 lines += str(error).splitlines()
     if lines:

@@ -16,19 +16,26 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from pydantic import ValidationError
 
 from benchmarks.grid.cell import BUNDLED, Bench, Cell, ModelOptions
 from benchmarks.grid.crossing import Crossing, crossings_of
+from benchmarks.grid.overrides import Overrides, with_full_names
 from benchmarks.grid.search import Search
 from benchmarks.grid.settings import grid, inner_of, resolve
-from benchmarks.grid.tables import MethodEntry, SuiteTable, builder_of, suite_problems
+from benchmarks.grid.tables import MethodEntry, SuiteTable, builder_of, method_of, suite_problems
 from benchmarks.names import SUITES, suite_names, unknown
 from edgewise.task import Sizes
-from methods import METHODS
 from tasks import TaskBuilder
+
+
+class Comparisons(TypedDict):
+    """Searches and crossings."""
+
+    searches: tuple[Search, ...]
+    crossings: tuple[Crossing, ...]
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,11 @@ class Suite:
     searches: tuple[Search, ...] = ()
     crossings: tuple[Crossing, ...] = ()
 
+    @property
+    def comparisons(self) -> Comparisons:
+        """What there is to do beside cells, as `benchmarks.run.runner.run` takes it."""
+        return {"searches": self.searches, "crossings": self.crossings}
+
 
 class SuiteError(ValueError):
     """All that is wrong with a suite, one line each."""
@@ -49,10 +61,13 @@ class SuiteError(ValueError):
         super().__init__("\n".join(f"{source}: {problem}" for problem in problems))
 
 
-def load_suite(name_or_file: str, *, only: str | None = None) -> Suite:
+def load_suite(
+    name_or_file: str, *, only: str | None = None, overrides: Overrides | None = None
+) -> Suite:
     """A suite by name or from a file; `only` keeps one method's cells.
 
-    Raises SuiteError, with every problem, before anything runs.
+    `overrides` change its table before it is checked. Raises SuiteError, with every problem, before
+    anything runs, and ValueError for overrides that the suite has no use for.
     """
     path = SUITES / f"{name_or_file}.toml"
     if name_or_file not in suite_names():
@@ -65,11 +80,16 @@ def load_suite(name_or_file: str, *, only: str | None = None) -> Suite:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise SuiteError(path.name, [f"not UTF-8: {error.reason} at byte {error.start}"]) from None
-    suite = parse_suite(text, path.name)
+    table = with_full_names(_parsed(text, path.name), path.parent)
+    suite = suite_of(table if overrides is None else overrides.applied(table), path.name)
+    if overrides is not None and overrides.models:
+        works = [*suite.cells, *(search.cell for search in suite.searches)]
+        if all(cell.bench.model is None for cell in works):
+            names = ", ".join(overrides.models)
+            raise ValueError(f"{path.name}: all tasks have their own model; leave {names} out")
     if only is None:
         return suite
-    if only not in METHODS:
-        raise ValueError(unknown("method", only, METHODS))
+    only = method_of(only)[0].name
     cells = tuple(cell for cell in suite.cells if cell.method == only)
     searches = tuple(search for search in suite.searches if search.cell.method == only)
     if not cells and not searches:
@@ -80,12 +100,20 @@ def load_suite(name_or_file: str, *, only: str | None = None) -> Suite:
 
 def parse_suite(text: str, source: str) -> Suite:
     """The suite that a TOML text describes. Raises SuiteError with every problem found."""
+    return suite_of(_parsed(text, source), source)
+
+
+def _parsed(text: str, source: str) -> dict[str, Any]:
     try:
-        table = tomllib.loads(text)
+        return tomllib.loads(text)
     except ValueError as error:  # tomllib's own, or Python's for a number of too many digits
         raise SuiteError(source, [f"not valid TOML: {error}"]) from None
     except RecursionError:
         raise SuiteError(source, ["brackets too deep in one another"]) from None
+
+
+def suite_of(table: Mapping[str, Any], source: str) -> Suite:
+    """The suite of a TOML file's table. Raises SuiteError with every problem found."""
     try:
         suite = SuiteTable.model_validate(table)
     except ValidationError as error:
@@ -107,7 +135,7 @@ def _work(suite: SuiteTable) -> tuple[list[Cell], list[Search]]:
                 goal = suite.search.model_dump()
                 searches.append(Search(cell, setting, float(low), float(high), **goal))
             else:
-                key = repr((cell.method, sorted(cell.settings.items()), cell.bench))
+                key = repr((cell.method, cell.source, sorted(cell.settings.items()), cell.bench))
                 cells.setdefault(key, cell)
     return list(cells.values()), searches
 
@@ -115,7 +143,7 @@ def _work(suite: SuiteTable) -> tuple[list[Cell], list[Search]]:
 def _cells(suite: SuiteTable, entry: MethodEntry) -> Iterator[Cell]:
     """Those of one entry; what it does not say is the suite's."""
     sparsities = tuple(sorted(set(suite.sparsities)))
-    version = METHODS[entry.name].version
+    method, source = method_of(entry.name)
     for task in entry.tasks or suite.tasks:
         builder = builder_of(task)
         for settings in entry.resolved(task):
@@ -129,7 +157,16 @@ def _cells(suite: SuiteTable, entry: MethodEntry) -> Iterator[Cell]:
                 options = {"sizes": size, "model": model, "ablation": ablation, "dtype": dtype}
                 bench = _bench(task, builder, seed, **options)
                 inner = inner_of(entry.name, task, settings)
-                yield Cell(entry.name, version, settings, bench, sparsities, entry.label, inner)
+                yield Cell(
+                    method.name,
+                    method.version,
+                    settings,
+                    bench,
+                    sparsities,
+                    entry.label,
+                    inner,
+                    source,
+                )
 
 
 def _models(suite: SuiteTable, entry: MethodEntry) -> list[ModelOptions]:
@@ -155,8 +192,7 @@ def single_cell(
     method: str, task: str, *, model: str | None, seed: int, given: Mapping[str, Any]
 ) -> Cell:
     """One cell as a suite would resolve it. Raises ValueError as a suite would."""
-    if method not in METHODS:
-        raise ValueError(unknown("method", method, METHODS))
+    kind, source = method_of(method)
     builder = builder_of(task)
     if builder.owns_model and model is not None:
         raise ValueError(f"task {task!r} has its own model; leave the model {model!r} out")
@@ -164,7 +200,7 @@ def single_cell(
     bench = _bench(task, builder, seed, model=options)
     settings = resolve(method, task, given)
     inner = inner_of(method, task, settings)
-    return Cell(method, METHODS[method].version, settings, bench, inner=inner)
+    return Cell(kind.name, kind.version, settings, bench, inner=inner, source=source)
 
 
 def _bench(name: str, builder: TaskBuilder, seed: int, **options: Any) -> Bench:

@@ -24,10 +24,12 @@ from benchmarks.grid.search import Search
 from benchmarks.grid.settings import Settings, allowed, grid, resolve, typed
 from benchmarks.names import unknown
 from edgewise.graph import ABLATIONS
+from edgewise.method import Method
+from edgewise.own_code import Source, is_reference
 from edgewise.precision import DTYPES
 from edgewise.task import Sizes
-from methods import METHODS
-from tasks import PREFIX, TASKS, TaskBuilder, find_task
+from methods import find_method, known_methods
+from tasks import PREFIX, TaskBuilder, find_task, known_tasks
 
 
 def builder_of(task: str) -> TaskBuilder:
@@ -35,7 +37,20 @@ def builder_of(task: str) -> TaskBuilder:
     try:
         return find_task(task)
     except KeyError:
-        raise ValueError(unknown("task", task, [*TASKS, f"{PREFIX}FILE.jsonl"])) from None
+        raise ValueError(unknown("task", task, [*known_tasks(), f"{PREFIX}FILE.jsonl"])) from None
+
+
+def method_of(name: str) -> tuple[type[Method], Source | None]:
+    """Raises ValueError for a name that stands for no method, and for a file that is not right."""
+    try:
+        return find_method(name)
+    except KeyError:
+        raise ValueError(unknown("method", name, known_methods())) from None
+
+
+def _is_method(name: str) -> str:
+    method_of(name)
+    return name
 
 
 def _is_task(name: str) -> str:
@@ -45,8 +60,8 @@ def _is_task(name: str) -> str:
 
 def _has_sizes(name: str) -> str:
     """The file of a task of the user's own need not be there."""
-    if name not in TASKS and not name.startswith(PREFIX):
-        raise ValueError(unknown("task", name, TASKS))
+    if name not in known_tasks() and not name.startswith(PREFIX) and not is_reference(name):
+        raise ValueError(unknown("task", name, known_tasks()))
     return name
 
 
@@ -128,7 +143,7 @@ class MethodEntry(_Table):
     It is checked with the suite's own keys, as far as they are right, as context.
     """
 
-    name: Annotated[str, one_of("method", METHODS)]
+    name: Annotated[str, AfterValidator(_is_method)]
     label: str = ""
     tasks: Axis[TaskName] | None = None
     model: Axis[ModelName] | None = None

@@ -31,7 +31,6 @@ from edgewise.discovery import Checkpoint, Meter
 from edgewise.evaluate import compare_with_truth, evaluate
 from edgewise.metrics import Metric
 from edgewise.prompts import PromptPairs
-from methods import build
 
 Values = Float[Tensor, "row prompt"]
 
@@ -117,7 +116,7 @@ def discover(
 
     Of several ranks, operations are summed, peak memory is the largest, and time is each one's own.
     """
-    method = build(cell.method, cell.settings, cell.inner)
+    method = cell.build()
     generator = torch.Generator(model.device).manual_seed(cell.bench.seed)
     keep_freed_memory()
     _warm_up(model, task)
@@ -139,7 +138,7 @@ def discover(
 
 def finish(cell: Cell, model: MaskedTransformer, found: Discovery) -> Discovery:
     """What the cell's method makes of what another cell's training found."""
-    return build(cell.method, cell.settings, cell.inner).finish(first_of(found).extra, model.graph)
+    return cell.build().finish(first_of(found).extra, model.graph)
 
 
 def cost_of(record: Finished) -> Cost:

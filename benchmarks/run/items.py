@@ -35,6 +35,7 @@ from benchmarks.store import Discovery, Store
 from benchmarks.warnings import warnings_of
 from edgewise import parallel
 from edgewise.discovery import Unsupported
+from edgewise.own_code import own_traceback
 from methods import METHODS
 
 CLAIMED = "claimed"
@@ -72,6 +73,9 @@ class Outcome:
     name: str
     status: str
     message: str = ""
+    traceback_file: str = ""
+    own_traceback: str = ""
+    """Of an error in a user's own code."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +127,22 @@ def attempt(item: Item, place: Workplace, *, wait: bool = True) -> Outcome:
         if parallel.size() > 1 and outcome.status == FAILED:
             raise  # the other ranks may be waiting for this one
         return outcome
+    if parallel.rank() == 0:
+        place.store.clear_error(item.label)
     return Outcome(item.label, FINISHED)
 
 
 def failure(item: Item, error: Exception, place: Workplace) -> Outcome:
     message = " ".join(str(error).split()) or type(error).__name__
-    return Outcome(item.label, item.note_error(error, message, place), message)
+    status = item.note_error(error, message, place)
+    if status != FAILED or parallel.rank() > 0:
+        return Outcome(item.label, status, message)
+    file = place.store.write_error(item.label, _formatted(error))
+    return Outcome(item.label, status, message, str(file), own_traceback(error))
+
+
+def _formatted(error: Exception) -> str:
+    return "".join(traceback.format_exception(error))
 
 
 @dataclass(frozen=True)
@@ -183,7 +197,7 @@ class CellItem(Item):
             name=self.cell.name,
             status=UNSUPPORTED if isinstance(error, Unsupported) else FAILED,
             definition=Definition.model_validate(self.cell.definition()),
-            error=Failure(message=message, traceback="".join(traceback.format_exception(error))),
+            error=Failure(message=message, traceback=_formatted(error)),
             environment=environment.describe(place.options.device, jobs=place.options.jobs),
         )
         if parallel.rank() == 0:

@@ -9,13 +9,12 @@ from tabulate import tabulate
 from benchmarks.grid.cell import Bench, Cell
 from benchmarks.grid.crossing import Crossing
 from benchmarks.grid.search import Search
-from benchmarks.grid.settings import settings_label, swept
+from benchmarks.grid.settings import settings_label
 from benchmarks.record import FINISHED
 from benchmarks.run.loading import Loader, check_tasks, identify
 from benchmarks.store import Store
-from edgewise import MaskedTransformer, Task, parallel
+from edgewise import MaskedTransformer, Method, Task, parallel
 from edgewise.batches import batch_tokens
-from methods import build
 
 Line = dict[str, Any]
 
@@ -89,19 +88,19 @@ def forecast(plan: Plan, loader: Loader) -> str:
 def _row(cell: Cell, status: str, loader: Loader, *, is_done: bool) -> Line:
     model = loader.model(cell.bench)
     n_train = 0 if is_done else len(loader.task(cell.bench).train)
-    method = build(cell.method, cell.settings, cell.inner)
+    method = cell.build()
     return {
         "cell": cell.name,
-        "settings": cell.label or _swept(cell),
+        "settings": cell.label or _swept(cell, method),
         "edges": model.graph.n_edges,
         "work": None if is_done else method.most_passes(model.graph, n_train),
-        "memory": None if is_done else _least_bytes(model, loader.task(cell.bench)),
+        "memory": None if is_done else least_bytes(model, loader.task(cell.bench)),
         "status": FINISHED if is_done else status,
     }
 
 
-def _swept(cell: Cell) -> str:
-    setting = swept(cell.method)
+def _swept(cell: Cell, method: Method) -> str:
+    setting = method.sweeps
     return settings_label({setting: cell.settings[setting]}) if setting else ""
 
 
@@ -117,7 +116,8 @@ def _shown(row: Line) -> Line:
     }
 
 
-def _least_bytes(model: MaskedTransformer, task: Task) -> int:
+def least_bytes(model: MaskedTransformer, task: Task) -> int:
+    """The model and the outputs of one batch."""
     weights = sum(weight.nbytes for weight in model.architecture.weights().values())
     n_tokens = min(batch_tokens(model), task.train.clean.numel())
     outputs = n_tokens * len(model.graph.writers) * model.architecture.d_model

@@ -13,7 +13,6 @@ from benchmarks.speed.measuring import Measure
 from benchmarks.store import draws_of
 from edgewise import Circuit
 from edgewise.evaluate import compare_with_truth
-from methods import build
 
 TENTH = 0.1
 """The share of the edges that rankings are cut to where no true circuit is known."""
@@ -59,7 +58,7 @@ def loader() -> Loader:
 def test_a_discovery(measure: Measure, loader: Loader, cell: Cell) -> None:
     """One round: discoveries take seconds to minutes."""
     model, task = loader.model(cell.bench), loader.task(cell.bench)
-    method = build(cell.method, cell.settings, cell.inner)
+    method = cell.build()
     found = measure(
         lambda: method.discover(model, task, generator=torch.Generator().manual_seed(0)),
         model,

@@ -22,7 +22,7 @@ class TaskBuilder(Protocol):
     def description(self) -> str: ...
     @property
     def digest(self) -> str | None:
-        """The hash of the file that the prompts come from, if they come from one."""
+        """The hash of the user's own file, or the package, that the prompts come from, if any."""
         ...
 
     def load_model(

@@ -57,6 +57,11 @@ def assert_one_line_error(result: Result, *parts: str) -> None:
             ["discover", "--method", "eap", "--task", "ioi", "--model", "no-such/model"],
             ["model 'no-such/model' is not on disk nor to be downloaded"],
         ),
+        (["run", "tracr", "--set", "eap.selektion=x"], ["unknown setting 'selektion'"]),
+        (["run", "tracr", "--set", "eep.selection=x"], ["unknown method of the suite 'eep'"]),
+        (["run", "tracr", "--set", "selection"], ["'selection'; expected method.key=value"]),
+        (["run", "tracr", "--task", "tracr-sorting"], ["unknown task", "closest: tracr-sort"]),
+        (["run", "tracr", "--model", "a/b"], ["all tasks have their own model"]),
         (["report", "no/such"], ["no results in no/such"]),
         (["migrate", "no/such"], ["no results in no/such"]),
         (["check", "no/such"], ["no reference cell in no/such"]),
@@ -151,7 +156,9 @@ def test_results_of_a_newer_version_are_one_line(tmp_path: Path, verb: list[str]
     assert_one_line_error(invoke(*verb, "results"), f"has schema {SCHEMA + 1}")
 
 
-@pytest.mark.parametrize("verb", ["run", "discover", "report", "draw", "check", "migrate", "list"])
+@pytest.mark.parametrize(
+    "verb", ["compare", "run", "discover", "report", "draw", "check", "migrate", "init", "list"]
+)
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     result = invoke(verb, "--help")
     assert result.exit_code == 0
@@ -232,3 +239,23 @@ def test_a_run_with_a_failed_cell_ends_with_exit_code_1(
     assert "runs/failing" in result.stdout
     assert "failed: tracr-xproportion-random-" in result.stderr
     assert "no result" in result.stderr
+    *_, last = result.stderr.splitlines()
+    file = Path(last.removeprefix("  traceback: "))
+    assert "in fail" in file.read_text() and file.parent == Path("runs/failing/errors")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert invoke("run", "failing.toml").exit_code == 0
+    assert not file.exists()
+
+
+def test_a_suite_is_run_with_other_tasks_sizes_and_settings(tmp_path: Path) -> None:
+    result = invoke(
+        *["run", "tracr", "--method", "acdc", "--task", "tracr-xproportion", "--train", "6"],
+        *["--test", "5", "--set", "acdc.threshold=[0.1, 0.2]", "--out", "here"],
+    )
+    assert result.exit_code == 0, result.output
+    found = Store(tmp_path / "here").finished()
+    assert sorted(record.definition.settings["threshold"] for record in found) == [0.1, 0.2]
+    for record in found:
+        assert record.definition.task == "tracr-xproportion" and record.definition.method == "acdc"
+        assert (record.n_prompts.train, record.n_prompts.test) == (6, 5)

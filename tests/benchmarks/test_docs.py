@@ -18,7 +18,7 @@ from benchmarks.run.runner import Options, run
 from benchmarks.store import Store
 from edgewise import Graph
 from methods import METHODS
-from tasks import TASKS
+from tasks import TASKS, find_task
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -91,7 +91,9 @@ def test_the_tables_list_every_field_of_a_record(tmp_path: Path) -> None:
     # Of cells that failed, were warned of, whose training was another's, or that ran on a file.
     elsewhere = {"error", "trained_in", "warnings"}
     assert fields(records) | elsewhere | {"schema"} == first_column(RECORDS, "The record of a cell")
-    assert fields(definitions) | {"data", "inner"} == first_column(RECORDS, "Its definition")
+    assert fields(definitions) | {"code", "data", "inner"} == first_column(
+        RECORDS, "Its definition"
+    )
     assert fields(rows) == first_column(RECORDS, "A row")
 
 
@@ -124,3 +126,9 @@ def test_the_numbers_of_edges_are_right(model: str, graph: Graph) -> None:
 def test_every_link_leads_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_example_of_a_task_in_a_file_makes_one(tmp_path: Path) -> None:
+    (example,) = examples(SUITES, "python")
+    (tmp_path / "mine.py").write_text(example)
+    assert find_task(f"{tmp_path}/mine.py:build").description.startswith("Any task for this model")

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.cli import resumable
+from benchmarks.cli.shared import resumable
 from benchmarks.run.backends import Processes
 
 
