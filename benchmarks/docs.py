@@ -22,7 +22,7 @@ from tabulate import tabulate
 
 from benchmarks.catalogue import FILE as CATALOGUE
 from benchmarks.catalogue import suites
-from benchmarks.grid.cell import BUNDLED, TINY_LLAMA
+from benchmarks.grid.cell import BUNDLED
 from benchmarks.grid.settings import allowed, task_defaults
 from edgewise.method import Method
 from edgewise.metrics import Metric
@@ -30,7 +30,7 @@ from edgewise.pretrained import load_tokenizer
 from methods import METHODS
 from tasks import PREFIX, TASKS, CustomTask, TaskBuilder
 from tasks.models.bundled import FOLDER
-from tasks.models.tiny_llama import tiny_tokenizer
+from tasks.models.tiny import tiny_tokenizer
 from tasks.tracr import CATEGORICAL_METRICS, NUMERICAL_METRICS, TracrTask
 
 Rows = list[dict[str, str]]
@@ -271,7 +271,7 @@ def facts_of(builder: TaskBuilder) -> Facts:
     """From the prompts; for a compiled program, which takes long to compile, from its RASP code."""
     if isinstance(builder, TracrTask):
         return _program_facts(builder)
-    model, tokenizer = TINY_LLAMA, tiny_tokenizer()
+    model, tokenizer = "tiny-llama", tiny_tokenizer()
     unused: Any = None
     try:
         task = builder.build(unused, tokenizer, seed=0)

@@ -27,9 +27,6 @@ LONGEST_LABEL = 60
 BUNDLED = "bundled"
 """The id of the model that comes with the package."""
 
-TINY_LLAMA = "tiny-llama"
-"""The id of a Llama of random weights that is made when it is asked for."""
-
 
 @dataclass(frozen=True)
 class ModelOptions:

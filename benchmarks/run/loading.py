@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.grid.cell import BUNDLED, TINY_LLAMA, Bench, Cell, ModelOptions
+from benchmarks.grid.cell import BUNDLED, Bench, Cell, ModelOptions
 from edgewise import MaskedTransformer, Task
 from edgewise.files import expanded
 from edgewise.precision import dtype_of, set_products
@@ -17,7 +17,7 @@ from edgewise.pretrained import load_tokenizer
 from methods import build
 from tasks import find_task
 from tasks.models.bundled import FOLDER
-from tasks.models.tiny_llama import tiny_llama, tiny_tokenizer
+from tasks.models.tiny import TINY_MODELS, tiny_model, tiny_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -146,7 +146,7 @@ def identify_cells(cells: Iterable[Cell], loader: Loader) -> list[Cell]:
 
 
 def _tokenizer(id: str) -> Any:
-    if id == TINY_LLAMA:
+    if id in TINY_MODELS:
         return tiny_tokenizer()
     try:
         return load_tokenizer(_location(id))
@@ -158,8 +158,8 @@ def _load(
     options: ModelOptions, dtype: torch.dtype, device: torch.device, device_map: str | None
 ) -> MaskedTransformer:
     graph: Any = {"embeddings": options.embeddings, "kv_heads": options.kv_heads}
-    if options.id == TINY_LLAMA:
-        made: Any = tiny_llama()
+    if options.id in TINY_MODELS:
+        made: Any = tiny_model(options.id)
         return MaskedTransformer(made.to(device, dtype), id=options.id, **graph)
     location = _location(options.id)
     try:

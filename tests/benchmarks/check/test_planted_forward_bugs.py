@@ -14,6 +14,7 @@ from torch import Tensor
 from edgewise import batches
 from edgewise.architectures import attention, decoder, gpt2
 from edgewise.architectures.decoder import Decoder
+from edgewise.architectures.gpt2 import GPT2Architecture
 from edgewise.batches import Batch, mean_activations
 from edgewise.circuit import EdgeScores
 from edgewise.graph import Graph
@@ -33,6 +34,12 @@ def without_rotary_offset(patch: Patch) -> None:
         return qkv(self, layer, x, heads)
 
     patch.setattr(Decoder, "_qkv", planted)
+
+
+def without_position_offset(patch: Patch) -> None:
+    """The same, of positions that are embedded."""
+    embed = GPT2Architecture.embed
+    patch.setattr(GPT2Architecture, "embed", lambda self, tokens, start=0: embed(self, tokens))
 
 
 def without_past(patch: Patch) -> None:
@@ -115,6 +122,7 @@ def live_wherever_out_is_reached(patch: Patch) -> None:
 
 PLANTED: list[tuple[Callable[[Patch], None], str]] = [
     (without_rotary_offset, "boolean-few-shot"),
+    (without_position_offset, "boolean-few-shot"),
     (without_past, "boolean-few-shot"),
     (past_hidden, "boolean-few-shot"),
     (pads_in_means, "ioi"),

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.grid.cell import BUNDLED, TINY_LLAMA
+from benchmarks.grid.cell import BUNDLED
 from benchmarks.grid.suite import Suite, load_suite
 from benchmarks.names import suite_names
+from tasks.models.tiny import TINY_MODELS
 
 TWINS = {
     "paper": "small",
@@ -35,7 +36,7 @@ def models(suite: Suite) -> set[str]:
     return {cell.bench.model.id for cell in cells if cell.bench.model is not None}
 
 
-FULL = [name for name in suite_names() if models(load_suite(name)) - {BUNDLED, TINY_LLAMA}]
+FULL = [name for name in suite_names() if models(load_suite(name)) - {BUNDLED, *TINY_MODELS}]
 
 
 @pytest.mark.slow
@@ -66,7 +67,7 @@ def test_a_full_suite_has_a_twin_of_the_same_tasks_and_methods_without_downloads
     full: str,
 ) -> None:
     large, small = load_suite(full), load_suite(TWINS[full])
-    assert models(small) <= {BUNDLED, TINY_LLAMA}
+    assert models(small) <= {BUNDLED, *TINY_MODELS}
     for suite in (large, small):
         assert suite.name in (full, TWINS[full])
     for of in (

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.grid.cell import TINY_LLAMA
-from benchmarks.grid.suite import SuiteError, load_suite, parse_suite
+from benchmarks.grid.suite import SuiteError, parse_suite
 from benchmarks.record import FINISHED
 from benchmarks.report.report import report
 from benchmarks.run.environment import default_device
@@ -17,12 +16,11 @@ from benchmarks.run.runner import Options, run
 from benchmarks.store import Store
 from edgewise import Circuit
 from edgewise.evaluate import evaluate
-from tasks.models.tiny_llama import tiny_llama, tiny_tokenizer
 
 TASKS = ("boolean-instruction", "boolean-few-shot")
 SUITE = f"""
 name = "mine"
-model = "{TINY_LLAMA}"
+model = "tiny-llama"
 tasks = ["{TASKS[0]}", "{TASKS[1]}"]
 cross = ["{TASKS[0]}", "{TASKS[1]}"]
 sparsities = [0.0, 0.5]
@@ -111,23 +109,3 @@ def test_the_table_has_the_full_model_both_circuits_and_what_they_share(folder: 
         assert 0 <= float(lines[0][f"accuracy, {task}"]) <= 1
     text = (folder / "tables" / "crossed.md").read_text()
     assert "kl, boolean-few-shot" in text and "5 test prompts" in text
-
-
-def test_the_tiny_llama_is_the_same_each_time_and_takes_no_random_number() -> None:
-    torch.manual_seed(1)
-    expected = torch.rand(3)
-    torch.manual_seed(1)
-    one, other = tiny_llama(), tiny_llama()
-    assert torch.equal(torch.rand(3), expected)
-    for before, after in zip(one.parameters(), other.parameters(), strict=True):
-        assert torch.equal(before, after)
-    assert sum(weight.numel() for weight in one.parameters()) < 50_000
-
-
-def test_the_tiny_tokenizer_knows_every_word_of_the_boolean_prompts() -> None:
-    tokenizer = tiny_tokenizer()
-    for cell in load_suite("codellama-tiny").cells:
-        task = Loader(default_device()).task(cell.bench)
-        for prompt, length in zip(task.test.clean, task.test.lengths.tolist(), strict=True):
-            assert tokenizer.unk_token_id not in prompt[:length].tolist()
-        assert int(task.test.lengths.max()) <= tiny_llama().config.max_position_embeddings

@@ -1,9 +1,10 @@
-"""A tiny Llama with random weights and a tokenizer of words: runs the Boolean tasks without files.
+"""Tiny models with random weights and a tokenizer of words: run the Boolean tasks without files.
 
-The model has learnt nothing. Its weights come from a fixed seed. They are larger than those of a
-newly initialised model, so that its predictions depend on the prompt.
+The models have learnt nothing. Their weights come from a fixed seed. They are larger than those of
+a newly initialised model, so that predictions depend on the prompt.
 """
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,14 +13,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from tasks.boolean import BOOLEAN_FEW_SHOT, BOOLEAN_INSTRUCTION
 
 if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import GPT2LMHeadModel, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SEED, WEIGHT_SIZE = 0, 0.2
 UNKNOWN = "?"
 
 
 def tiny_llama() -> "LlamaForCausalLM":
-    """Two layers of four heads, the same at every call; the global random state is not changed."""
+    """Two layers of four heads."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -33,9 +34,38 @@ def tiny_llama() -> "LlamaForCausalLM":
         bos_token_id=None,
         eos_token_id=None,
     )
+    return LlamaForCausalLM(config)
+
+
+def tiny_gpt2() -> "GPT2LMHeadModel":
+    """Two layers of four heads."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=len(_vocabulary()),
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=128,
+        initializer_range=WEIGHT_SIZE,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    return GPT2LMHeadModel(config)
+
+
+TINY_MODELS: Mapping[str, "Callable[[], GPT2LMHeadModel | LlamaForCausalLM]"] = {
+    "tiny-llama": tiny_llama,
+    "tiny-gpt2": tiny_gpt2,
+}
+"""By the id that a suite gives."""
+
+
+def tiny_model(id: str) -> "GPT2LMHeadModel | LlamaForCausalLM":
+    """The same at every call; the global random state is not changed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        return LlamaForCausalLM(config)
+        return TINY_MODELS[id]()
 
 
 def tiny_tokenizer() -> "PreTrainedTokenizerFast":
