@@ -263,7 +263,9 @@ class Graph:
                 )
             index = self.readers.index(reader), self.writers.index(writer)
             if not self.legal[index]:
-                raise ValueError(f"no edge {edge!r} in this graph: {writer} comes after {reader}")
+                raise ValueError(
+                    f"no edge {edge!r} in this graph: {writer} does not come before {reader}"
+                )
             mask[index] = True
         return mask
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from edgewise.architectures import ARCHITECTURES
+from edgewise.graph import Ablation
 from edgewise.trace import Trace
 from edgewise.transformer import MaskedTransformer
 from tests.families import FAMILIES, ORDINARY, family
@@ -112,8 +113,9 @@ def test_a_run_in_a_used_buffer_and_of_live_edges_gives_the_same(ordinary: HFMod
             masks[:, row] ^= random_masks(graph, 2, density=0.5, seed=row)[:, row]
             fresh = model(CLEAN, masks, ablated)
             close(model.run(buffer, masks), fresh, atol=1e-4)
-        for ablation, removed in (("interchange", ablated), ("zero", None)):
-            live: Any = graph.live(masks, ablation)
+        removals: dict[Ablation, Any] = {"interchange": ablated, "zero": None}
+        for ablation, removed in removals.items():
+            live = graph.live(masks, ablation)
             assert live.sum() < (masks & graph.legal).sum()
             close(model(CLEAN, live, removed), model(CLEAN, masks, removed), atol=1e-4)
 

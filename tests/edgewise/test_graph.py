@@ -15,6 +15,9 @@ GRAPHS = {
     "rotary": Graph(3, 4, ("tok",)),
     "grouped": Graph(3, 4, ("tok",), n_kv_heads=2),
     "one key-value head": Graph(2, 4, ("tok",), n_kv_heads=1),
+    "parallel": Graph(3, 4, ("tok",), parallel=True),
+    "coupled": Graph(3, 4, ("tok",), coupled_heads=True),
+    "coupled, grouped": Graph(2, 4, ("tok",), n_kv_heads=2, parallel=True, coupled_heads=True),
 }
 
 
@@ -60,19 +63,19 @@ def test_grouped_key_and_value_readers_are_named_by_their_key_value_head() -> No
     assert graph.readers == (*queries, *shared, "m0", "out")
 
 
-def depth(name: str) -> float:
-    """When a component runs: an attention block before its layer's MLP, embeddings first."""
+def depth(name: str, graph: Graph) -> float:
+    """When a component runs: embeddings first, an attention block before or with its MLP."""
     if name == "out":
         return float("inf")
     if name in ("tok", "pos", "embed"):
         return -1
-    return int(name.split(".")[0][1:]) + (0.5 if name.startswith("m") else 0)
+    return int(name.split(".")[0][1:]) + (0.5 if name.startswith("m") and not graph.parallel else 0)
 
 
 def test_an_edge_is_legal_where_the_writer_runs_before_the_reader(graph: Graph) -> None:
     for reader, row in zip(graph.readers, graph.legal, strict=True):
         for writer, legal in zip(graph.writers, row.tolist(), strict=True):
-            assert legal == (depth(writer) < depth(reader)), f"{writer}->{reader}"
+            assert legal == (depth(writer, graph) < depth(reader, graph)), f"{writer}->{reader}"
     assert graph.n_edges == graph.legal.sum()
 
 
@@ -87,10 +90,12 @@ def test_blocks_cover_all_readers_and_writers_in_order(graph: Graph) -> None:
 
 
 def owners(reader: str, graph: Graph) -> list[str]:
-    """The writers that a reader is an input of, by name."""
+    """The writers whose outputs a reader's input changes, by name."""
     if not reader.startswith("a"):
         return [] if reader == "out" else [reader]
     layer, head, _ = reader.split(".")
+    if graph.coupled_heads:
+        return [f"{layer}.h{which}" for which in range(graph.n_heads)]
     if head.startswith("h"):
         return [f"{layer}.{head}"]
     assert graph.n_kv_heads is not None
@@ -176,7 +181,7 @@ def test_an_edge_name_that_the_graph_lacks_is_an_error_that_shows_one(edge: str)
 
 
 def test_an_edge_backwards_is_an_error_that_says_so() -> None:
-    with pytest.raises(ValueError, match=r"no edge 'm1->m0'.*m1 comes after m0"):
+    with pytest.raises(ValueError, match=r"no edge 'm1->m0'.*m1 does not come before m0"):
         Graph(2, 2).mask_of(["tok->m0", "m1->m0"])
 
 
@@ -188,3 +193,27 @@ def test_the_convention_states_the_number_of_edges_and_the_choices_behind_it() -
     assert Graph(12, 12).convention == ("32,936 edges (tok+pos embeddings, k and v per query head)")
     assert "k and v per key-value head" in GRAPHS["grouped"].convention
     assert "embed embeddings" in GRAPHS["joint"].convention
+
+
+def test_no_edge_leads_from_heads_to_an_mlp_that_works_beside_them() -> None:
+    graph = Graph(2, 3, ("tok",), parallel=True)
+    with pytest.raises(ValueError, match="a1\\.h0 does not come before m1"):
+        graph.mask_of(["a1.h0->m1"])
+    assert graph.mask_of(["a0.h0->m1", "m0->a1.h0.q", "a1.h0->out"]).sum() == 3
+    assert graph.n_edges == Graph(2, 3, ("tok",)).n_edges - 2 * 3
+    assert graph.convention.endswith("k and v per query head, attention and MLP in parallel)")
+
+
+def test_coupled_heads_depend_on_each_others_inputs_and_keep_their_own_readers() -> None:
+    graph = Graph(1, 2, ("tok",), coupled_heads=True)
+    mask = graph.mask_of(["tok->a0.h0.q", "a0.h1->out"])
+    assert bool((graph.live(mask, "interchange") == mask).all())
+    apart = Graph(1, 2, ("tok",))
+    assert not bool(apart.live(mask, "interchange").any())
+    assert bool((graph.feeds == apart.feeds).all())
+
+
+def test_only_unusual_graphs_are_stored_with_what_is_unusual() -> None:
+    assert set(Graph(1, 2).to_json()) == {"n_layers", "n_heads", "embeddings", "n_kv_heads"}
+    for graph in GRAPHS.values():
+        assert Graph.from_json(json.loads(json.dumps(graph.to_json()))) == graph

@@ -28,6 +28,7 @@ from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 from methods import acdc
 from methods.acdc import ACDC, Order
+from tests.families import FAMILIES
 from tests.methods import toys
 from tests.models import ABLATIONS
 from tests.shapes import unchecked_shapes
@@ -135,7 +136,12 @@ def visits(settings: ACDC, graph: Graph, generator: Generator) -> Iterator[tuple
 
 
 def components_fed(graph: Graph, reader: str) -> list[str]:
-    """The MLP, the head, or the query heads of the key-value head that a reader is an input of."""
+    """The MLP, the head, or the query heads of the key-value head that a reader is an input of.
+
+    If a norm couples heads, all of the layer.
+    """
+    if graph.coupled_heads and reader.startswith("a"):
+        return [f"{reader.partition('.')[0]}.h{head}" for head in range(graph.n_heads)]
     if match := re.fullmatch(r"(a\d+)\.kv(\d+)\.[kv]", reader):
         assert graph.n_kv_heads
         group = graph.n_heads // graph.n_kv_heads
@@ -167,6 +173,18 @@ def test_it_finds_the_circuit_of_the_literal_search(
 ) -> None:
     task = toys.task(ablation=ablation)
     assert_the_same(MODELS[model](), task, threshold, objective=objective)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "threshold"), [("gpt_neox", THRESHOLDS[1]), ("gemma2", THRESHOLDS[0])]
+)
+def test_parallel_blocks_and_coupled_heads_are_searched_literally(
+    family: str, threshold: float
+) -> None:
+    model = MaskedTransformer(FAMILIES[family]().double())
+    assert model.graph.parallel or model.graph.coupled_heads
+    assert_the_same(model, toys.task(), threshold)
 
 
 @EACH_THRESHOLD
