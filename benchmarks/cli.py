@@ -101,6 +101,13 @@ _cuda_graphs = click.option(
 )
 
 
+_memory = click.option(
+    "--memory",
+    metavar="SIZE",
+    help="What a pass may take, such as 4GB: sizes batches; default: a constant, about 2 GB.",
+)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="edgewise")
 def main() -> None:
@@ -117,6 +124,7 @@ def main() -> None:
 @_device_map
 @_recompute
 @_cuda_graphs
+@_memory
 @click.option(
     "--jobs",
     type=_Jobs(),
@@ -146,6 +154,7 @@ def run(
     device_map: str | None,
     recompute: bool,
     cuda_graphs: bool,
+    memory: str | None,
     jobs: Any,
     ray_address: str | None,
     checkpoint_every: float,
@@ -159,10 +168,11 @@ def run(
     from benchmarks.grid.suite import load_suite
     from benchmarks.run import runner
     from benchmarks.run.backends import ray_cluster
-    from benchmarks.run.environment import device_of
+    from benchmarks.run.environment import bytes_of, device_of
     from benchmarks.run.runner import SKIPPED, Options, run
     from edgewise.parallel import process_group, rank
 
+    size = None if memory is None else bytes_of(memory)
     loaded = load_suite(suite, only=only)
     folder = out or Path("runs") / loaded.name
     plan = {"searches": loaded.searches, "crossings": loaded.crossings}
@@ -173,13 +183,15 @@ def run(
     if jobs == "ray":
         elsewhere = device_of(device, here=False)
         with ray_cluster(ray_address, gpu=elsewhere.type != "cpu") as cluster:
-            options = Options(elsewhere, 1, checkpoint_every, device_map, recompute, cuda_graphs)
+            options = Options(
+                elsewhere, 1, checkpoint_every, device_map, recompute, cuda_graphs, size
+            )
             outcomes = run(loaded.cells, folder, options, cluster, **plan)
     elif ray_address is not None:
         raise ValueError(f"--ray-address {ray_address} with --jobs {jobs}; expected --jobs ray")
     else:
         with process_group(device_of(device)) as own:
-            options = Options(own, jobs, checkpoint_every, device_map, recompute, cuda_graphs)
+            options = Options(own, jobs, checkpoint_every, device_map, recompute, cuda_graphs, size)
             outcomes = run(loaded.cells, folder, options, **plan)
             if rank() > 0:
                 return
@@ -208,6 +220,7 @@ def run(
 @_device_map
 @_recompute
 @_cuda_graphs
+@_memory
 @resumable
 @_verb
 def discover(
@@ -221,20 +234,28 @@ def discover(
     device_map: str | None,
     recompute: bool,
     cuda_graphs: bool,
+    memory: str | None,
 ) -> None:
     """Run one cell, its settings as in a suite, and print what it found."""
     from benchmarks.grid.settings import parse_assignments
     from benchmarks.grid.suite import single_cell
     from benchmarks.record import Finished
     from benchmarks.report.cell import show_record
-    from benchmarks.run.environment import device_of
+    from benchmarks.run.environment import bytes_of, device_of
     from benchmarks.run.runner import Options, run
     from benchmarks.store import Store
     from edgewise.parallel import process_group, rank
 
+    size = None if memory is None else bytes_of(memory)
     cell = single_cell(method, task, model=model, seed=seed, given=parse_assignments(assignments))
     with process_group(device_of(device)) as own:
-        options = Options(own, device_map=device_map, recompute=recompute, cuda_graphs=cuda_graphs)
+        options = Options(
+            own,
+            device_map=device_map,
+            recompute=recompute,
+            cuda_graphs=cuda_graphs,
+            memory_bytes=size,
+        )
         outcomes = run([cell], out, options)
         if rank() > 0:
             return

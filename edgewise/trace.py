@@ -162,22 +162,3 @@ class Trace:
             n_kv=self._n_kv,
             backward=backward,
         )
-
-
-def trace_bytes(model: MaskedTransformer, *, traces: int = 1, outputs: int = 3) -> int:
-    """About how much memory an attribution takes for each token of a batch.
-
-    This counts `outputs` tensors of all writers' outputs (in EAP the clean ones, the ablated ones,
-    and their difference), and what the blocks of `traces` traces keep for their backward passes:
-    the inputs, q, k, v and the heads' results, and what is inside the MLP. In models with few
-    layers, the gradients of a block's readers take more than one such tensor, and count instead.
-    """
-    architecture, graph = model.architecture, model.graph
-    n_readers = graph.n_heads + 2 * graph.n_kv_readers
-    kept = 2 * architecture.d_model + (n_readers + graph.n_heads) * architecture.d_head
-    kept += architecture.mlp_parameters // architecture.d_model
-    n_writers = len(graph.writers)
-    gradients = 4 * n_readers if traces else 0
-    wide = max(outputs * n_writers, (outputs - 1) * n_writers + gradients)
-    numbers = wide * architecture.d_model + traces * graph.n_layers * kept
-    return numbers * model.dtype.itemsize

@@ -80,6 +80,8 @@ class MaskedTransformer:
         """Whether backward passes run each block again instead of keeping what is inside it."""
         self.batch_bytes = 2 * 2**30
         """The most that the writers' outputs of prompts that run at once may take."""
+        self.memory_bytes: int | None = None
+        """The most that a pass may take in all, gradients included, instead of `batch_bytes`."""
         self.cuda_graphs = False
         """Whether methods may record a step as a CUDA graph and replay it."""
 
