@@ -79,11 +79,14 @@ class Trace:
         *,
         without_layer: int | None = None,
         again: bool = False,
+        attention_anew: bool = False,
     ) -> Float[Tensor, "batch reader writer"]:
         """Each prompt's ⟨difference_w, ∂loss/∂input_r⟩, summed over positions; 0 for no edge.
 
         `loss` is computed from `logits`. The gradient does not pass the outputs of the layer
         `without_layer`, only what skips it. Say `again` if the trace is differentiated once more.
+        With `attention_anew`, an edge into a query or key counts by what the attention gives if it
+        is computed with the difference in that input, and by the gradient only from there on.
         """
         graph = self._model.graph
         scores = difference.new_zeros(len(difference), *graph.legal.shape)
@@ -99,6 +102,8 @@ class Trace:
             if block.index in self._inputs and block.layer != without_layer:
                 inputs = self._gradient(block, residual, again=again)
                 self._multiply(block, inputs, difference, scores)
+                if attention_anew and block.kind == "attention":
+                    self._attend_anew(block, residual, difference, scores)
                 residual = residual + inputs.sum(2)
         return scores
 
@@ -136,6 +141,31 @@ class Trace:
             added = self._computed(block, inputs, gradient=True)[1]
         self._count(block, backward=True)
         return torch.autograd.grad(added, inputs, residual, retain_graph=again)[0]
+
+    def _attend_anew(
+        self,
+        block: Block,
+        residual: Float[Tensor, "batch position d_model"],
+        difference: Float[Tensor, "batch writer position d_model"],
+        scores: Float[Tensor, "batch reader writer"],
+    ) -> None:
+        """Overwrite the scores of edges into queries and keys; `residual` is the gradient after it.
+
+        Heads read apart, so one run of the block moves the queries, or the keys, of all of them.
+        """
+        graph, inputs = self._model.graph, self._inputs[block.index].detach()
+        readers = torch.arange(inputs.shape[2])
+        queries, keys, _ = readers.split([graph.n_heads, graph.n_kv_readers, graph.n_kv_readers])
+        plain, _ = self._computed(block, inputs, gradient=False)
+        for moved in (queries, keys):
+            rows = block.readers.start + moved
+            feeds = graph.feeds[rows][:, block.writers].T.to(scores)
+            for writer in range(block.n_legal):
+                changed = inputs.clone()
+                changed[:, :, moved] += difference[:, writer, :, None]
+                output, _ = self._computed(block, changed, gradient=False)
+                by_head = ((output - plain) * residual[:, :, None]).sum((1, 3))
+                scores[:, rows, writer] = by_head @ feeds
 
     def _multiply(
         self,

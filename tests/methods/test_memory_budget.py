@@ -132,7 +132,7 @@ def test_too_little_free_memory_lowers_the_budget_with_a_warning(
 
 
 def test_a_run_sets_the_budget_of_its_models_and_a_check_sets_none() -> None:
-    bench = single_cell("eap", "ioi-t1").bench
+    bench = single_cell("eap", "ioi-t1", model=None, seed=0, given={}).bench
     assert Options(CPU, memory_bytes=5 * 10**6).loader.model(bench).memory_bytes == 5 * 10**6
     assert Loader(CPU).model(bench).memory_bytes is None
 
