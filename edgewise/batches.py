@@ -21,6 +21,8 @@ from edgewise.transformer import MaskedTransformer
 
 BATCH_TOKENS = 4096
 """The most tokens that go through the model at once; memory bounds them as well."""
+MARGIN = 1.25
+"""A pass may take so many times what it is expected to."""
 MIN_PREFIX = 8
 """The shortest shared beginning, in tokens, that is worth running separately."""
 
@@ -185,7 +187,8 @@ def batch_tokens(
     if model.memory_bytes is None:
         fitting = model.batch_bytes // (token_bytes or writers_bytes(model))
     else:
-        fitting = (model.memory_bytes - kept_bytes) // (pass_bytes or evaluation_bytes(model))
+        needed = MARGIN * (pass_bytes or evaluation_bytes(model))
+        fitting = int((model.memory_bytes - kept_bytes) / needed)
     return max(1, min(BATCH_TOKENS, fitting))
 
 

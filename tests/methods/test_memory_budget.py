@@ -57,14 +57,14 @@ def test_a_budget_sizes_batches_by_all_that_a_pass_takes() -> None:
     model, pairs = toys.gpt2(torch.float32), toys.random_pairs(7)
     needed = trace_bytes(model)
     for tokens in (9, 17, 4096):
-        model.memory_bytes = tokens * needed
+        model.memory_bytes = round(1.25 * (tokens + 0.5) * needed)
         batches = Batches(model, pairs, "interchange", budget_bytes=0, pass_bytes=needed)
         assert batches.batch_tokens == tokens
     kept = Batches(model, pairs, "interchange", pass_bytes=needed)
     model.memory_bytes = 12 * needed
     fewer = Batches(model, pairs, "interchange", pass_bytes=needed)
     assert fewer.n_kept < kept.n_kept == len(pairs), "at most half of it is kept"
-    assert 6 <= fewer.batch_tokens < 12
+    assert 4 <= fewer.batch_tokens < 10
 
 
 class Scarce(EAP):
