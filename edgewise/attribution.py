@@ -3,6 +3,7 @@
 Such a method scores every edge from gradients, or from activations alone, of a few passes.
 """
 
+import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from edgewise.batches import Batches
 from edgewise.circuit import Cut, EdgeScores
 from edgewise.discovery import Checkpoint, Unsupported
 from edgewise.graph import ABLATIONS, Ablation, Graph
+from edgewise.memory import trace_bytes
 from edgewise.method import Family, Method
 from edgewise.progress import track
 from edgewise.task import Task
-from edgewise.trace import Trace, trace_bytes
+from edgewise.trace import Trace
 from edgewise.transformer import Logits, MaskedTransformer
 from edgewise.writers import WriterBuffer
 
@@ -35,9 +37,12 @@ Selection = Literal[
     "connected-signed",
     "connected-magnitude",
 ]
+_log = logging.getLogger(__name__)
 _CUTS: dict[str, Cut] = {cut: cut for cut in get_args(Cut)}
 Writers = Float[Tensor, "batch writer position d_model"]
 PromptScores = Float[Tensor, "batch reader writer"]
+ScoredBatch = tuple[Int[Tensor, " batch"], PromptScores]
+"""Scores, and the indices of their prompts among all."""
 EdgeTable = Float[Tensor, "reader writer"]
 
 
@@ -182,9 +187,7 @@ class Attribution(Method):
             ablation=ablation,
         )
 
-    def prompt_scores(
-        self, model: MaskedTransformer, task: Task
-    ) -> Iterator[tuple[Int[Tensor, " batch"], PromptScores]]:
+    def prompt_scores(self, model: MaskedTransformer, task: Task) -> Iterator[ScoredBatch]:
         """Scores of this rank's training prompts, in batches, with the prompts' indices among them.
 
         Raises Unsupported for a task that cannot be scored.
@@ -195,13 +198,34 @@ class Attribution(Method):
                 f"{' or '.join(self.ablations)}"
             )
         mine = parallel.share(task.train)
+        needed = trace_bytes(model, traces=self.traces, outputs=self.outputs)
         batches = Batches(
             model,
             mine,
             task.ablation if self.patches else "zero",
             budget_bytes=0,
             mean_over=task.train,
-            token_bytes=trace_bytes(model, traces=self.traces, outputs=self.outputs),
+            token_bytes=needed,
+            pass_bytes=needed,
         )
+        halves = 1
         for index in track(batches.indices(), self.name):
-            yield index, self.scores(PromptBatch(batches, task, index))
+            scored: list[ScoredBatch] = []
+            try:
+                scored = self._scored(batches, task, index, halves)
+            except torch.OutOfMemoryError:
+                if halves == 2 or len(index) == 1:
+                    raise
+            if not scored:  # outside the handler, which would keep the pass's tensors alive
+                halves = 2
+                _log.warning("%s: out of memory; batches are halved from here on", self.name)
+                scored = self._scored(batches, task, index, halves)
+            yield from scored
+
+    def _scored(
+        self, batches: Batches, task: Task, index: Int[Tensor, " batch"], parts: int
+    ) -> list[tuple[Int[Tensor, " part"], Float[Tensor, "part reader writer"]]]:
+        """The prompts at `index` and their scores, in so many parts."""
+        return [
+            (part, self.scores(PromptBatch(batches, task, part))) for part in index.chunk(parts)
+        ]

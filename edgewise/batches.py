@@ -13,13 +13,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from edgewise.graph import Ablation
+from edgewise.memory import evaluation_bytes, writers_bytes
 from edgewise.prefix import NO_PREFIX, Prefix
 from edgewise.progress import track
 from edgewise.prompts import PromptPairs
 from edgewise.transformer import MaskedTransformer
 
 BATCH_TOKENS = 4096
-"""The most tokens that go through the model at once; `model.batch_bytes` bounds them as well."""
+"""The most tokens that go through the model at once; memory bounds them as well."""
+MARGIN = 1.25
+"""A pass may take so many times what it is expected to."""
 MIN_PREFIX = 8
 """The shortest shared beginning, in tokens, that is worth running separately."""
 
@@ -52,7 +55,9 @@ class Batches:
 
     At most `budget_bytes` of per-prompt activations and logits are kept. A mean is taken over the
     corrupted prompts of `mean_over` (default: of `pairs`), per position, pads left out.
-    `token_bytes` is what a pass needs for each token (default: all writers' outputs).
+    `pass_bytes` is what a pass takes for each token, in all (default: an evaluation); where
+    `model.memory_bytes` is set, it sizes batches, and at most half of that is kept. Otherwise
+    `token_bytes` (default: all writers' outputs) sizes them.
     """
 
     def __init__(
@@ -64,11 +69,11 @@ class Batches:
         budget_bytes: int = 2 * 2**30,
         mean_over: PromptPairs | None = None,
         token_bytes: int | None = None,
+        pass_bytes: int | None = None,
     ) -> None:
         if not model.causal and bool((pairs.lengths != pairs.lengths[0]).any()):
             raise ValueError(f"{model.id} is not causal: all prompts must have the same length")
         self.model, self.ablation = model, ablation
-        self.batch_tokens = batch_tokens(model, token_bytes)
         self.pairs = pairs.to(model.device)
         self._lengths = pairs.lengths.cpu()
         self._mean = (
@@ -83,7 +88,11 @@ class Batches:
         size = logits[0] * logits[1]
         if ablation == "interchange":
             size += activations[0] * activations[1] * activations[2]
+        if model.memory_bytes is not None:
+            budget_bytes = min(budget_bytes, model.memory_bytes // 2)
         self.n_kept = min(len(pairs), budget_bytes // (size * model.dtype.itemsize))
+        kept_bytes = self.n_kept * size * model.dtype.itemsize
+        self.batch_tokens = batch_tokens(model, token_bytes, pass_bytes, kept_bytes=kept_bytes)
         like = torch.empty(0, dtype=model.dtype, device=model.device)
         self._logits = like.new_empty(self.n_kept, *logits)
         # Zero beyond a prompt's end, because 0 x NaN in a gradient would be NaN.
@@ -164,10 +173,23 @@ class Batches:
         return self.ablated(pairs), logits
 
 
-def batch_tokens(model: MaskedTransformer, token_bytes: int | None = None) -> int:
-    """How many tokens go through the model at once, if each needs this many bytes."""
-    writers = len(model.graph.writers) * model.architecture.d_model * model.dtype.itemsize
-    return max(1, min(BATCH_TOKENS, model.batch_bytes // (token_bytes or writers)))
+def batch_tokens(
+    model: MaskedTransformer,
+    token_bytes: int | None = None,
+    pass_bytes: int | None = None,
+    *,
+    kept_bytes: int = 0,
+) -> int:
+    """How many tokens go through the model at once, if each needs this many bytes.
+
+    `kept_bytes` lie in memory beside the pass. The other arguments are those of `Batches`.
+    """
+    if model.memory_bytes is None:
+        fitting = model.batch_bytes // (token_bytes or writers_bytes(model))
+    else:
+        needed = MARGIN * (pass_bytes or evaluation_bytes(model))
+        fitting = int((model.memory_bytes - kept_bytes) / needed)
+    return max(1, min(BATCH_TOKENS, fitting))
 
 
 def mean_activations(

@@ -20,6 +20,7 @@ from edgewise.circuit import Circuit, EdgeScores
 from edgewise.cuda_graph import RecordedStep, can_record
 from edgewise.discovery import Checkpoint
 from edgewise.graph import Graph
+from edgewise.memory import training_bytes
 from edgewise.method import Count, Family, Method
 from edgewise.progress import track
 from edgewise.task import Loss, Task
@@ -103,7 +104,8 @@ class MaskTraining:
         self.masks, self._model, self._generator = masks, model, generator
         self._loss = task.training_loss if loss is None else loss
         self._n_drawn, self._repeats = min(batch_size, len(task.train)), repeats
-        self.batches = Batches(model, task.train, task.ablation)
+        needed = training_bytes(model)
+        self.batches = Batches(model, task.train, task.ablation, pass_bytes=needed)
         self._is_recorded = _is_recordable(self.batches)
         self._rates = [masks.rates[name] for name in masks.parameters]
         self._optimiser = torch.optim.AdamW(

@@ -82,11 +82,14 @@ class Trace:
         *,
         without_layer: int | None = None,
         again: bool = False,
+        attention_anew: bool = False,
     ) -> Float[Tensor, "batch reader writer"]:
         """Each prompt's ⟨difference_w, ∂loss/∂input_r⟩, summed over positions; 0 for no edge.
 
         `loss` is computed from `logits`. The gradient does not pass the outputs of the layer
         `without_layer`, only what skips it. Say `again` if the trace is differentiated once more.
+        With `attention_anew`, an edge into a query or key counts by what the attention gives if it
+        is computed with the difference in that input, and by the gradient only from there on.
         """
         graph = self._model.graph
         scores = difference.new_zeros(len(difference), *graph.legal.shape)
@@ -104,6 +107,8 @@ class Trace:
                 if block.index in self._inputs and block.layer != without_layer:
                     inputs = self._gradient(block, residual, again=again)
                     self._multiply(block, inputs, difference, scores)
+                    if attention_anew and block.kind == "attention":
+                        self._attend_anew(block, residual, difference, scores)
                     sums.append(inputs.sum(2))
             residual = sum(sums, residual)
         return scores
@@ -143,6 +148,31 @@ class Trace:
         self._count(block, backward=True)
         return torch.autograd.grad(added, inputs, residual, retain_graph=again)[0]
 
+    def _attend_anew(
+        self,
+        block: Block,
+        residual: Float[Tensor, "batch position d_model"],
+        difference: Float[Tensor, "batch writer position d_model"],
+        scores: Float[Tensor, "batch reader writer"],
+    ) -> None:
+        """Overwrite the scores of edges into queries and keys; `residual` is the gradient after it.
+
+        Heads read apart, so one run of the block moves the queries, or the keys, of all of them.
+        """
+        graph, inputs = self._model.graph, self._inputs[block.index].detach()
+        readers = torch.arange(inputs.shape[2])
+        queries, keys, _ = readers.split([graph.n_heads, graph.n_kv_readers, graph.n_kv_readers])
+        plain, _ = self._computed(block, inputs, gradient=False)
+        for moved in (queries, keys):
+            rows = block.readers.start + moved
+            feeds = graph.feeds[rows][:, block.writers].T.to(scores)
+            for writer in range(block.n_legal):
+                changed = inputs.clone()
+                changed[:, :, moved] += difference[:, writer, :, None]
+                output, _ = self._computed(block, changed, gradient=False)
+                by_head = ((output - plain) * residual[:, :, None]).sum((1, 3))
+                scores[:, rows, writer] = by_head @ feeds
+
     def _multiply(
         self,
         block: Block,
@@ -168,22 +198,3 @@ class Trace:
             n_kv=self._n_kv,
             backward=backward,
         )
-
-
-def trace_bytes(model: MaskedTransformer, *, traces: int = 1, outputs: int = 3) -> int:
-    """About how much memory an attribution takes for each token of a batch.
-
-    This counts `outputs` tensors of all writers' outputs (in EAP the clean ones, the ablated ones,
-    and their difference), and what the blocks of `traces` traces keep for their backward passes:
-    the inputs, q, k, v and the heads' results, and what is inside the MLP. In models with few
-    layers, the gradients of a block's readers take more than one such tensor, and count instead.
-    """
-    architecture, graph = model.architecture, model.graph
-    n_readers = graph.n_heads + 2 * graph.n_kv_readers
-    kept = 2 * architecture.d_model + (n_readers + graph.n_heads) * architecture.d_head
-    kept += architecture.mlp_parameters // architecture.d_model
-    n_writers = len(graph.writers)
-    gradients = 4 * n_readers if traces else 0
-    wide = max(outputs * n_writers, (outputs - 1) * n_writers + gradients)
-    numbers = wide * architecture.d_model + traces * graph.n_layers * kept
-    return numbers * model.dtype.itemsize

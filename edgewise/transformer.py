@@ -87,6 +87,8 @@ class MaskedTransformer:
         """Whether backward passes run each block again instead of keeping what is inside it."""
         self.batch_bytes = 2 * 2**30
         """The most that the writers' outputs of prompts that run at once may take."""
+        self.memory_bytes: int | None = None
+        """The most that a pass may take in all, instead of `batch_bytes`."""
         self.cuda_graphs = False
         """Whether methods may record a step as a CUDA graph and replay it."""
         if own is not None and check:
@@ -111,15 +113,15 @@ class MaskedTransformer:
         `from_pretrained` ("auto", "balanced_low_0", or a device for each module), instead of
         `device`. The writers' outputs stay with the embedding, so its device needs room for them.
 
-        Raises ValueError for an architecture that is not supported, before any weight is read, and
-        for weights that are missing, unexpected or of another shape, and for a model that fails the
-        check of its masked pass, which `check=False` leaves out; OSError for a model that is
-        neither on disk nor downloadable. Python code in the model's folder is never run.
+        Raises ValueError for an architecture that is not supported, before any weight is read, for
+        weights that are missing, unexpected or of another shape, and for a model that fails the
+        check of its masked pass (`check=False` leaves that out); OSError for a model that cannot be
+        found. Python code in the model's folder is never run.
         """
         model: Any = load_model(id_or_folder, dtype=dtype, device_map=device_map)
         model = model.to(device) if device_map is None else model
-        id = id or str(id_or_folder)
-        return cls(model, embeddings=embeddings, kv_heads=kv_heads, id=id, check=check)
+        options: Any = {"embeddings": embeddings, "kv_heads": kv_heads, "check": check}
+        return cls(model, id=id or str(id_or_folder), **options)
 
     @classmethod
     def from_tracr(cls, program: Any, **options: Any) -> "MaskedTransformer":
@@ -134,9 +136,8 @@ class MaskedTransformer:
         digest = hashlib.sha256()
         for name, weight in sorted(self.architecture.weights().items()):
             digest.update(name.encode())
-            digest.update(
-                weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
-            )
+            values = weight.detach().cpu().contiguous().view(-1)
+            digest.update(values.view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     @property

@@ -1,4 +1,4 @@
-"""The options that say on which machine and how to run; none of them changes a result."""
+"""The options that say on which machine and how to run. None changes a result beyond rounding."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +31,11 @@ _OPTIONS = (
         is_flag=True,
         help="On one GPU, record steps of Edge Pruning and tests of ACDC and replay them: faster.",
     ),
+    click.option(
+        "--memory",
+        metavar="SIZE",
+        help="What a pass may take, such as 4GB: sizes batches; default: a constant, about 2 GB.",
+    ),
 )
 
 
@@ -42,12 +47,19 @@ class Machine:
     device_map: str | None
     recompute: bool
     cuda_graphs: bool
+    memory: str | None
 
     def options(self, device: "torch.device", **others: Any) -> "Options":
-        """All options of a run on this device."""
+        """All options of a run on this device. Raises ValueError for a size that is none."""
+        from benchmarks.run.environment import bytes_of
         from benchmarks.run.runner import Options
 
-        own = {name: value for name, value in vars(self).items() if name != "device"}
+        own = {
+            "device_map": self.device_map,
+            "recompute": self.recompute,
+            "cuda_graphs": self.cuda_graphs,
+            "memory_bytes": None if self.memory is None else bytes_of(self.memory),
+        }
         return Options(device, **own, **others)
 
 

@@ -58,11 +58,17 @@ class Options:
     """Whether backward passes run each block again instead of keeping what is inside it."""
     cuda_graphs: bool = False
     """Whether steps are recorded and replayed, where one GPU computes all of them."""
+    memory_bytes: int | None = None
+    """The most that a pass may take; None is the default."""
 
     @property
     def loader(self) -> Loader:
         return Loader(
-            self.device, self.device_map, recompute=self.recompute, cuda_graphs=self.cuda_graphs
+            self.device,
+            self.device_map,
+            recompute=self.recompute,
+            cuda_graphs=self.cuda_graphs,
+            memory=lambda: environment.memory_budget(self.memory_bytes, self.device, self.jobs),
         )
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,10 @@ _NOT_CONTENT = ("version", "truncation", "padding", "decoder")
 
 
 class Loader:
-    """Gives a bench's model and task. The last ones stay loaded: cells come bench by bench."""
+    """Gives a bench's model and task. The last ones stay loaded: cells come bench by bench.
+
+    `memory` tells what a pass may take, once a model is loaded (default: as without a budget).
+    """
 
     def __init__(
         self,
@@ -35,9 +38,10 @@ class Loader:
         *,
         recompute: bool = False,
         cuda_graphs: bool = False,
+        memory: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._device, self._device_map = device, device_map
-        self._recompute, self._cuda_graphs = recompute, cuda_graphs
+        self._recompute, self._cuda_graphs, self._memory = recompute, cuda_graphs, memory
         self._model: tuple[Any, MaskedTransformer] | None = None
         self._task: tuple[Bench, Task] | None = None
 
@@ -53,6 +57,7 @@ class Loader:
             else:
                 model = _load(bench.model, dtype, self._device, self._device_map)
             model.recompute, model.cuda_graphs = self._recompute, self._cuda_graphs
+            model.memory_bytes = self._memory()
             self._model = (key, model)
         return self._model[1]
 

@@ -49,6 +49,8 @@ def assert_one_line_error(result: Result, *parts: str) -> None:
         ([*DISCOVER, "--set", "selection"], ["'selection'; expected key=value"]),
         ([*DISCOVER, "--model", "a/b"], ["task 'tracr-xproportion' has its own model"]),
         ([*DISCOVER, "--device", "abacus"], ["device 'abacus' cannot be used"]),
+        ([*DISCOVER, "--memory", "much"], ["memory 'much'; expected a size", "such as 4GB"]),
+        (["run", "quick", "--memory", "4"], ["memory '4'; expected a size", "such as 4GB"]),
         (
             ["discover", "--method", "eap", "--task", "ioi", "--model", "./no/such"],
             ["no model folder './no/such'"],

@@ -17,6 +17,7 @@ class Linear:
 
     causal = True
     embeddings: tuple[str, ...] = ("tok", "pos")
+    parallel = coupled_heads = False
     n_layers, n_heads, n_kv_heads, d_model, d_head = 2, 2, 2, 6, 3
     mlp_parameters, n_tokens, n_outputs = 36, VOCAB, VOCAB
     max_positions: int | None = 16
@@ -66,6 +67,21 @@ class Linear:
 
     def unembed(self, x: Tensor) -> Tensor:
         return x @ self._weights["unembed"]
+
+
+class LinearButForSoftmax(Linear):
+    """With the usual attention: linear in values, and in all that follows the last attention."""
+
+    def attention(
+        self, layer: int, x: Tensor, heads: Tensor | None = None, past: Tensor | None = None
+    ) -> Tensor:
+        chosen = slice(None) if heads is None else heads
+        matrices = self._weights["heads"][layer][:, chosen]
+        x = x.expand(-1, -1, matrices[..., 0, 0].numel(), -1).unflatten(2, matrices.shape[:2])
+        q, k, v = torch.einsum("bprhd,rhde->rbhpe", x, matrices)
+        unseen = torch.ones(x.shape[1], x.shape[1]).triu(1).bool()
+        scores = (4 * q @ k.transpose(-2, -1)).masked_fill(unseen, -torch.inf)
+        return (scores.softmax(-1) @ v).transpose(1, 2)
 
 
 def linear() -> MaskedTransformer:

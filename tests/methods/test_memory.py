@@ -1,18 +1,22 @@
-"""The memory that a trace is expected to take is what it takes."""
+"""The memory that a pass is expected to take is what it takes, and a budget is kept."""
 
 import json
 from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from edgewise.attribution import Attribution
-from edgewise.trace import trace_bytes
+from edgewise.circuit import EdgeScores
+from edgewise.evaluate import evaluate
+from edgewise.memory import evaluation_bytes, trace_bytes, training_bytes
 from edgewise.transformer import MaskedTransformer
 from methods import METHODS
+from methods.edge_pruning import EdgePruning
 from tests import models
 from tests.methods import toys
 
@@ -51,6 +55,41 @@ def test_a_batchs_peak_is_the_expected_one_within_a_quarter(
         assert peak == pytest.approx(expected, rel=0.25)
     else:  # without gradients a pass takes less than a whole copy of the outputs
         assert expected / 2 < peak < expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("n_circuits", [1, 3])
+def test_an_evaluations_peak_is_the_expected_one_within_a_quarter(
+    model: str, n_circuits: int, tmp_path: Path, unchecked: None
+) -> None:
+    transformer = MaskedTransformer(MODELS[model]())
+    pairs = models.random_pairs([N_TOKENS] * N_PROMPTS)
+    graph = transformer.graph
+    scores = EdgeScores(torch.rand(graph.legal.shape), graph)
+    circuits = [scores.circuit(graph.n_edges - 100 * place) for place in range(n_circuits)]
+    options: Any = {"metrics": toys.task(pairs).metrics, "ablation": "interchange"}
+    peak = _peak_of_tensors(
+        lambda: evaluate(transformer, pairs, circuits, **options), tmp_path / "trace.json"
+    )
+    expected = evaluation_bytes(transformer) * n_circuits * N_TOKENS * N_PROMPTS
+    assert peak == pytest.approx(expected, rel=0.25)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_training_steps_peak_is_the_expected_one_within_a_quarter(
+    model: str, recompute: bool, tmp_path: Path, unchecked: None
+) -> None:
+    transformer = MaskedTransformer(MODELS[model]())
+    transformer.recompute = recompute
+    task = toys.task(models.random_pairs([N_TOKENS] * N_PROMPTS))
+    method = EdgePruning(steps=2, warmup_steps=1, target_warmup_steps=1, batch_size=N_PROMPTS)
+    training = method.training(transformer, task, torch.Generator())
+    peak = _peak_of_tensors(lambda: training.step(0), tmp_path / "trace.json")
+    expected = training_bytes(transformer) * N_TOKENS * N_PROMPTS
+    assert peak == pytest.approx(expected, rel=0.25)
 
 
 def _peak_of_tensors(run: Callable[[], object], trace: Path) -> int:
