@@ -30,6 +30,7 @@ class Gate:
 
     causal = True
     embeddings: tuple[str, ...] = ("tok",)
+    parallel = coupled_heads = False
     n_layers, n_heads, n_kv_heads, d_model, d_head = 1, 2, 2, 3, 1
     mlp_parameters, n_tokens, n_outputs = 3, 2, 2
     max_positions: int | None = None
