@@ -1,6 +1,7 @@
 """The picture of a circuit file: what is read, what it is compared with, and what is written."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,7 @@ def _truth(
     return nearest_truth(circuit, truths) if truths else None
 
 
+@cache
 def known_truths(
     task: str, ablation: Ablation | None, weights: str | None = None
 ) -> Sequence[Bool[Tensor, "reader writer"]]:
