@@ -249,18 +249,37 @@ def discover(
 
 @main.command(epilog=_EXAMPLE + "edgewise report runs/tracr")
 @click.argument("results", type=Path, metavar="DIR|FILE.json")
+@click.option("--task", "tasks", multiple=True, metavar="T", help="A paper figure of this task.")
+@click.option("--metric", metavar="M", help="Of paper figures; default: the primary metrics.")
+@click.option("--width", metavar="column|text|INCHES", help="Of paper figures; default: text.")
+@click.option("--format", "formats", metavar="LIST", help="pdf,svg,png; default: pdf.")
 @_verb
-def report(results: Path) -> None:
-    """Tables and figures of the results in DIR, into DIR/tables and DIR/figures.
+def report(
+    results: Path,
+    tasks: tuple[str, ...],
+    metric: str | None,
+    width: str | None,
+    formats: str | None,
+) -> None:
+    """Report the results in DIR: a page to open, DIR/report.html, tables and figures.
 
-    Of timings, a file that `pytest --benchmark --benchmark-json FILE.json` wrote, they are written
-    beside it.
+    With any of the options, figures for a paper instead: at their printed width, with the caption
+    in a text file beside each, in DIR/figures. Of timings, a file that
+    `pytest --benchmark --benchmark-json FILE.json` wrote, tables and figures are written beside it.
     """
-    from benchmarks.report.report import report
+    from benchmarks.report.report import report, report_for_paper
     from benchmarks.speed.timings import report_timings
 
-    is_timings = results.suffix == ".json"
-    main_tables, written = report_timings(results) if is_timings else report(results)
+    main_tables: list[str] = []
+    if tasks or metric or width or formats:
+        kinds = (formats or "pdf").split(",")
+        written = report_for_paper(
+            results, tasks=tasks, metric=metric, width=width or "text", formats=kinds
+        )
+    elif results.suffix == ".json":
+        main_tables, written = report_timings(results)
+    else:
+        main_tables, written = report(results)
     for table in main_tables:
         click.echo(table + "\n")
     for path in written:

@@ -1,12 +1,13 @@
 """Which method is best at one sparsity, and which others are not told apart from it.
 
-All methods are compared on the same test prompts: those of the seeds that every one of them has.
+All methods are compared on the same test prompts: those of the seeds that most of them have. One without these seeds is left out.
 Rankings are cut at the sparsity; of a method that finds circuits, each seed's largest one counts
 that keeps no more edges than that and at least `LEAST_SHARE` of them, so that none has the
 advantage of more edges. A method is worse than the best if the mean over prompts of the paired
 difference is above 0 in a one-sided bootstrap test, with Holm's correction over the methods.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -79,11 +80,12 @@ class Comparison:
 
 
 def compare(panel: Panel, store: Store, sparsity: float) -> Comparison | None:
-    """None where fewer than two methods have a circuit of that sparsity, or no seed in common."""
+    """None where fewer than two methods have a circuit of that sparsity, on the same seeds."""
     edges = round(panel.n_edges * (1 - sparsity))
     candidates = _candidates(panel, edges)
     seeds = _common_seeds(candidates)
-    if len(candidates) < 2 or not seeds:
+    candidates = [rows for rows in candidates if seeds <= {row.seed for row in rows}]
+    if len(candidates) < 2:
         return None
     entries: list[Entry] = []
     for rows in candidates:
@@ -126,9 +128,7 @@ def p_values_of_differences(differences: Float[np.ndarray, "method prompt"]) -> 
     return ((1 + (means <= 0).sum(0)) / (1 + DRAWS)).tolist()
 
 
-def _judged(
-    entries: Sequence[Entry], values: Float[np.ndarray, "method prompt"]
-) -> list[Entry]:
+def _judged(entries: Sequence[Entry], values: Float[np.ndarray, "method prompt"]) -> list[Entry]:
     best, *others = entries
     corrected = holm(p_values_of_differences(values[1:] - values[0]))
     changes: list[dict[str, Any]] = [{"is_best": True, "is_level": True}]
@@ -159,8 +159,9 @@ def _candidates(panel: Panel, edges: int) -> list[list[Row]]:
 
 
 def _common_seeds(candidates: Sequence[Sequence[Row]]) -> set[int]:
-    seeds = [{row.seed for row in rows} for rows in candidates]
-    return set.intersection(*seeds) if seeds else set()
+    """The seeds that most methods have."""
+    counts = Counter(seed for rows in candidates for seed in {row.seed for row in rows})
+    return {seed for seed, n in counts.items() if n == max(counts.values())}
 
 
 def _entry(panel: Panel, store: Store, rows: Sequence[Row], seeds: set[int]) -> Entry:
@@ -209,4 +210,3 @@ def _prompts(store: Store, row: Row, records: Any) -> Values:
         if (one.edges, one.draw) == (row.edges, row.draw)
     )
     return store.prompts(row.cell)[place].double().numpy()
-

@@ -44,16 +44,18 @@ def _overall(found: Sequence[Comparison]) -> tuple[str, list[str]]:
     names = listed([labels[method] for method in leaders])
     verb = "is" if len(leaders) == 1 else "are each"
     n = len(found)
-    headline = f"{names} {verb} best, or level with the best, in {most} of {n} {_plural('comparison', n)}."
+    headline = (
+        f"{names} {verb} best, or level with the best, in {most} of {n} {_plural('comparison', n)}."
+    )
     others = sorted((m for m in wins if m not in leaders), key=lambda m: -wins[m])
     sentences = []
     if others:
         sentences.append("Next: " + listed([f"{labels[m]} ({wins[m]})" for m in others[:4]]) + ".")
     if 2 * most <= n:
-        sentences.append("No method leads in more than half of them: the answer depends on task and size.")
-    costs = [
-        f"{labels[m]} {_cost(_entries(found, m))}" for m in [*leaders, *others][:4]
-    ]
+        sentences.append(
+            "No method leads in more than half of them: the answer depends on task and size."
+        )
+    costs = [f"{labels[m]} {_cost(_entries(found, m))}" for m in [*leaders, *others][:4]]
     sentences.append("Median cost of a discovery: " + "; ".join(costs) + ".")
     seeds = sorted({len(one.seeds) for one in found})
     sentences.append(
@@ -82,7 +84,11 @@ def _of(one: Comparison) -> str:
     elif worse:
         text += f", significantly better than all others; next is {_value(worse[0])}"
     text += f". It cost {_cost([best])}"
-    cheap = [e for e in level if e.method not in CONTROLS and e.forward_equivalents < 0.8 * best.forward_equivalents]
+    cheap = [
+        e
+        for e in level
+        if e.method not in CONTROLS and e.forward_equivalents < 0.8 * best.forward_equivalents
+    ]
     if cheap:
         cheapest = min(cheap, key=lambda entry: entry.forward_equivalents)
         text += f"; the cheapest of the level ones, {cheapest.label}, {_cost([cheapest])}"

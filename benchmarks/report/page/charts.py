@@ -19,7 +19,10 @@ BEND = 0.05
 """Errors are linear below about this and logarithmic above."""
 _TICKS = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 _SPARSITIES = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
+_DECADES = [step * 10.0**power for power in range(-3, 8) for step in (1, 2, 5)]
 _SECONDS, _PASSES = "seconds", "forward-equivalents"
+
+SOFT = alt.ExprRef("dark ? '#9aa4b2' : '#5b6470'")
 
 
 def dark() -> alt.Parameter:
@@ -50,7 +53,9 @@ def slider(
 
 
 def search_box(name: str, says: str, place: str) -> alt.Parameter:
-    bind = alt.BindInput(input="search", name=says, element=place, placeholder="e.g. a3.h5, m2, tok")
+    bind = alt.BindInput(
+        input="search", name=says, element=place, placeholder="e.g. a3.h5, m2, tok"
+    )
     return alt.param(name=name, value="", bind=bind)
 
 
@@ -68,7 +73,7 @@ def method_scales(looks: Sequence[Look]) -> tuple[alt.Color, alt.Shape]:
 def finished(chart: alt.LayerChart, datasets: Mapping[str, Sequence[Datum]], height: int) -> Spec:
     """The specification, as wide as its place on the page; data are found by name."""
     spec = chart.properties(width="container", height=height).to_dict()
-    spec["datasets"] = dict(datasets)
+    spec["datasets"] = {**spec.get("datasets", {}), **datasets}
     spec["autosize"] = {"type": "fit-x", "contains": "padding"}
     spec["background"] = "transparent"
     return spec
@@ -83,10 +88,15 @@ def curves_chart(
     """A metric of all circuits against sparsity, edges or cost; the methods of `ticked` at first."""
     tasks = list(dict.fromkeys(datum["task"] for datum in data))
     place = "#curve-controls"
-    metrics = {PRIMARY: "primary metric of the task", **{name: _plain(u) for name, u in units.items()}}
+    metrics = {
+        PRIMARY: "primary metric of the task",
+        **{name: _plain(u) for name, u in units.items()},
+    }
     across = {"sparsity": "sparsity", "edges": "edges", "seconds": _SECONDS, "passes": _PASSES}
     boxes = [
-        tick_box(f"m{i}", f"{look.sign} {look.label}", "#curve-methods", ticked=look.label in ticked)
+        tick_box(
+            f"m{i}", f"{look.sign} {look.label}", "#curve-methods", ticked=look.label in ticked
+        )
         for i, look in enumerate(looks)
     ]
     controls = [
@@ -140,9 +150,11 @@ def _curve_layers(
         "x:Q",
         scale=alt.Scale(type="log", nice=False, reverse=alt.ExprRef(_REVERSED)),
         axis=alt.Axis(
-            values=alt.ExprRef(f"across == 'sparsity' ? {[1 - s for s in _SPARSITIES]} : null"),
+            values=alt.ExprRef(
+                f"across == 'sparsity' ? {[1 - s for s in _SPARSITIES]} : {_DECADES}"
+            ),
             labelExpr="across == 'sparsity' ? format(100 * (1 - datum.value), '.4~g')"
-            " : format(datum.value, '~s')",
+            " : format(datum.value, ',~g')",
             title=None,
             labelOverlap="greedy",
             grid=True,
@@ -174,7 +186,9 @@ def _curve_layers(
     rankings = encoded.transform_filter("!datum.found && indexof(['seconds','passes'], across) < 0")
     circuits = encoded.transform_filter("datum.found")
     measured = {
-        task: sorted({name for d in data if d["task"] == task for name in (PRIMARY, *units) if name in d})
+        task: sorted(
+            {name for d in data if d["task"] == task for name in (PRIMARY, *units) if name in d}
+        )
         for task in tasks
     }
     primary = {datum["task"]: units[datum["primary"]] for datum in data}
@@ -190,16 +204,19 @@ def _curve_layers(
     )
     heading = alt.Title(text=alt.ExprRef(title), anchor="start", frame="group", fontSize=13)
     axis_title = (
-        alt.Chart(alt.InlineData([{}]))
-        .mark_text(align="right", baseline="bottom", dx=-6, dy=-6, fontSize=12, text=alt.ExprRef(below))
-        .encode(x=alt.value("width"), y=alt.value("height"))
+        alt.Chart(alt.InlineData([{"place": 0}]))
+        .transform_calculate(says=below)
+        .mark_text(align="right", baseline="bottom", dx=-6, dy=-6, fontSize=12, fill=SOFT)
+        .encode(x=alt.value("width"), y=alt.value("height"), text="says:N")
     )
     return (
         alt.layer(
             rankings.mark_area(opacity=0.13).encode(y="low:Q", y2="high:Q"),
             rankings.mark_line(strokeWidth=1.6),
             circuits.mark_rule(opacity=0.7).encode(y="low:Q", y2="high:Q"),
-            encoded.mark_point(filled=True, size=70, opacity=1).encode(shape=shape, tooltip=tooltip),
+            encoded.mark_point(filled=True, size=70, opacity=1).encode(
+                shape=shape, tooltip=tooltip
+            ),
             axis_title,
         )
         .add_params(*controls)
@@ -220,6 +237,11 @@ def _plain(unit: str) -> str:
     return unit.partition(" (lower")[0].partition(" (higher")[0]
 
 
+def _decades(title: str) -> alt.Axis:
+    """A logarithmic axis with plain numbers."""
+    return alt.Axis(title=title, values=_DECADES, format=",~g", labelOverlap="greedy")
+
+
 def costs_chart(data: Sequence[Datum], looks: Sequence[Look]) -> Spec:
     """Quality against cost, at one sparsity of one task."""
     place = "#cost-controls"
@@ -234,13 +256,15 @@ def costs_chart(data: Sequence[Datum], looks: Sequence[Look]) -> Spec:
     base = (
         alt.Chart(alt.NamedData("costs"))
         .transform_filter("datum.at == at")
-        .transform_calculate(x="max(datum[cost], cost == 'passes' ? 0.5 : 0.01)")
-        .transform_calculate(interval="'[' + format(datum.low, '.3~g') + ', ' + format(datum.high, '.3~g') + ']'")
+        .transform_calculate(x="max(datum[cost], cost == 'passes' ? 0.1 : 0.01)")
+        .transform_calculate(
+            interval="'[' + format(datum.low, '.3~g') + ', ' + format(datum.high, '.3~g') + ']'"
+        )
         .encode(
             x=alt.X(
                 "x:Q",
                 scale=alt.Scale(type="log", nice=True),
-                axis=alt.Axis(title="cost of the discovery (logarithmic)", format="~s", labelOverlap="greedy"),
+                axis=_decades("cost of the discovery"),
             ),
             color=colour,
             tooltip=[
@@ -255,13 +279,23 @@ def costs_chart(data: Sequence[Datum], looks: Sequence[Look]) -> Spec:
             ],
         )
     )
-    y = alt.Y("value:Q", scale=alt.Scale(type="symlog", constant=BEND), axis=alt.Axis(title=None, format=".3~g", tickCount=6))
-    title = alt.Title(text=alt.ExprRef(f"{json.dumps(units)}[at]"), anchor="start", frame="group", fontSize=13)
+    y = alt.Y(
+        "value:Q",
+        scale=alt.Scale(type="symlog", constant=BEND),
+        axis=alt.Axis(title=None, format=".3~g", values=list(_TICKS), labelOverlap="greedy"),
+    )
+    title = alt.Title(
+        text=alt.ExprRef(f"{json.dumps(units)}[at]"), anchor="start", frame="group", fontSize=13
+    )
     return finished(
         alt.layer(
-            base.mark_rule().encode(y=alt.Y("low:Q", scale=alt.Scale(type="symlog", constant=BEND)), y2="high:Q"),
+            base.mark_rule().encode(
+                y=alt.Y("low:Q", scale=alt.Scale(type="symlog", constant=BEND)), y2="high:Q"
+            ),
             base.mark_point(filled=True, size=110, opacity=1).encode(y=y, shape=shape),
-            base.mark_text(align="left", dx=9, dy=-8, fontSize=11).encode(y=y, text="method:N"),
+            base.mark_text(align="left", dx=9, dy=-8, fontSize=11).encode(
+                y=y, text="method:N", color=alt.value(SOFT)
+            ),
         )
         .add_params(*controls)
         .properties(title=title),
@@ -273,16 +307,13 @@ def costs_chart(data: Sequence[Datum], looks: Sequence[Look]) -> Spec:
 def runtimes_chart(data: Sequence[Datum], looks: Sequence[Look]) -> Spec:
     """What every discovery cost, method by method."""
     place = "#runtime-controls"
-    several = len({datum["graph"] for datum in data}) > 1
     tasks = dict.fromkeys(datum["task"] for datum in data)
     quantities = {"seconds": _SECONDS, "passes": _PASSES, "megabytes": "peak memory, MB"}
-    across = {"method": "method", "graph": "edges of the graph"} if several else {"method": "method"}
     controls = [
         dark(),
         select("task", "Task", {"": "all tasks", **{task: task for task in tasks}}, place),
         select("quantity", "Quantity", quantities, place),
     ]
-    del across
     colour, shape = method_scales(looks)
     tooltip = [
         *(alt.Tooltip(f"{name}:N") for name in ("method", "task", "model", "device")),
@@ -301,9 +332,13 @@ def runtimes_chart(data: Sequence[Datum], looks: Sequence[Look]) -> Spec:
             x=alt.X(
                 "x:Q",
                 scale=alt.Scale(type="log", nice=True),
-                axis=alt.Axis(title="of each discovery (logarithmic); a bar marks the median", format="~s", labelOverlap="greedy"),
+                axis=_decades("each discovery; bar: the median"),
             ),
-            y=alt.Y("method:N", sort=[look.label for look in looks], axis=alt.Axis(title=None, labelLimit=220)),
+            y=alt.Y(
+                "method:N",
+                sort=[look.label for look in looks],
+                axis=alt.Axis(title=None, labelLimit=220),
+            ),
             color=colour,
         )
     )
@@ -319,17 +354,24 @@ def growth_chart(data: Sequence[Datum], looks: Sequence[Look]) -> Spec:
     colour, shape = method_scales(looks)
     controls = [
         dark(),
-        select("quantity", "Quantity", {"seconds": _SECONDS, "passes": _PASSES, "megabytes": "peak memory, MB"}, "#growth-controls"),
+        select(
+            "quantity",
+            "Quantity",
+            {"seconds": _SECONDS, "passes": _PASSES, "megabytes": "peak memory, MB"},
+            "#growth-controls",
+        ),
     ]
     log = alt.Scale(type="log", nice=True)
     base = (
         alt.Chart(alt.NamedData("runtimes"))
         .transform_calculate(y="datum[quantity]")
         .transform_filter("datum.y > 0")
-        .transform_aggregate(middle="median(y)", runs="count()", groupby=["method", "graph", "task"])
+        .transform_aggregate(
+            middle="median(y)", runs="count()", groupby=["method", "graph", "task"]
+        )
         .encode(
-            x=alt.X("graph:Q", scale=log, axis=alt.Axis(title="edges of the graph", format="~s")),
-            y=alt.Y("middle:Q", scale=log, axis=alt.Axis(title="median of the discoveries", format="~s")),
+            x=alt.X("graph:Q", scale=log, axis=_decades("edges of the graph")),
+            y=alt.Y("middle:Q", scale=log, axis=_decades("median of the discoveries")),
             color=colour,
             tooltip=[
                 *(alt.Tooltip(f"{name}:N") for name in ("method", "task", "runs")),
@@ -339,7 +381,9 @@ def growth_chart(data: Sequence[Datum], looks: Sequence[Look]) -> Spec:
         )
     )
     return finished(
-        alt.layer(base.mark_point(filled=True, size=70, opacity=0.9).encode(shape=shape)).add_params(*controls),
+        alt.layer(
+            base.mark_point(filled=True, size=70, opacity=0.9).encode(shape=shape)
+        ).add_params(*controls),
         {"runtimes": data},
         340,
     )
@@ -351,7 +395,7 @@ def overlaps_chart(data: Sequence[Datum], looks: Sequence[Look]) -> Spec:
     controls = [dark(), select("task", "Task", {task: task for task in tasks}, "#overlap-controls")]
     colour, _ = method_scales(looks)
     unit = alt.Scale(domain=[0, 1])
-    axis = alt.Axis(title="overlap of two seeds: edges in both / edges in either", format=".1f")
+    axis = alt.Axis(title="overlap of two seeds", format=".1f", tickCount=5)
     base = (
         alt.Chart(alt.NamedData("overlaps"))
         .transform_filter("datum.task == task")
@@ -364,10 +408,17 @@ def overlaps_chart(data: Sequence[Datum], looks: Sequence[Look]) -> Spec:
     ]
     return finished(
         alt.layer(
-            base.mark_tick(thickness=2, height=14, opacity=0.5).encode(x=x, color=colour, tooltip=tooltip),
-            base.mark_point(filled=True, size=90, opacity=1).encode(x="mean(overlap):Q", color=colour),
-            base.mark_tick(thickness=2, height=22, color=alt.ExprRef("dark ? '#e8e8e8' : '#202020'")).encode(x="mean(chance):Q"),
+            base.mark_tick(thickness=2, height=14, opacity=0.5).encode(
+                x=x, color=colour, tooltip=tooltip
+            ),
+            base.mark_point(filled=True, size=90, opacity=1).encode(
+                x="mean(overlap):Q", color=colour
+            ),
+            base.mark_tick(
+                thickness=2, height=22, color=alt.ExprRef("dark ? '#e8e8e8' : '#202020'")
+            ).encode(x="mean(chance):Q"),
         ).add_params(*controls),
         {"overlaps": data},
-        30 * max(len({d["setting"] + d["method"] for d in data if d["task"] == t}) for t in tasks) + 20,
+        30 * max(len({d["setting"] + d["method"] for d in data if d["task"] == t}) for t in tasks)
+        + 20,
     )

@@ -44,19 +44,24 @@ class Explored:
     kinds: Sequence[str] = field(default_factory=list)
 
 
-def explored(results: Results) -> list[Explored]:
-    """Every graph with the circuits found in it; of each setting, those of one seed."""
+def explored(results: Results, best: Sequence[str] = ()) -> list[Explored]:
+    """Every graph with the circuits found in it; of each setting, those of one seed.
+
+    Circuits of the cells in `best` come first.
+    """
     by_graph = grouped(results.panels, lambda panel: (panel.model, panel.records[0].graph))
     names = [panels[0].model for panels in by_graph.values()]
     found: list[Explored] = []
     for (model, graph), panels in by_graph.items():
         name = model if names.count(model) == 1 else f"{model}, {graph.partition(' (')[0]}"
-        if (one := _explored(name, panels, results)) is not None:
+        if (one := _explored(name, panels, results, best)) is not None:
             found.append(one)
     return found
 
 
-def _explored(name: str, panels: Sequence[Panel], results: Results) -> Explored | None:
+def _explored(
+    name: str, panels: Sequence[Panel], results: Results, best: Sequence[str]
+) -> Explored | None:
     circuits: list[Datum] = []
     graph: Graph | None = None
     for panel in panels:
@@ -64,8 +69,9 @@ def _explored(name: str, panels: Sequence[Panel], results: Results) -> Explored 
         for row in _chosen(panel):
             found = first_of(results.store.discovery(row.cell))
             graph = found.graph
-            label = ", ".join(filter(None, [method_style(row.method).label, _detail(row)]))
-            circuits.append({"c": prefix + label, **_listed(found)})
+            label = " · ".join(filter(None, [method_style(row.method).label, _detail(row)]))
+            first = row.cell in best
+            circuits.insert(0 if first else len(circuits), {"c": prefix + label, **_listed(found)})
         if panel.records[0].true_circuits:
             circuits += _truths(panel, prefix)
     if graph is None or not circuits:
@@ -73,8 +79,13 @@ def _explored(name: str, panels: Sequence[Panel], results: Results) -> Explored 
     circuits = circuits[:MOST_CIRCUITS]
     roles, source = _roles(panels)
     placed = _Places(graph)
-    writers = [{"w": i, "from": writer, **placed.above(writer)} for i, writer in enumerate(graph.writers)]
-    readers = [{"r": i, "to": reader, **placed.below(reader)} for i, reader in enumerate(graph.readers)]
+    writers = [
+        {"w": i, "from": writer, **placed.above(writer)} for i, writer in enumerate(graph.writers)
+    ]
+    readers = [
+        {"r": i, "to": reader, "into": _node(reader), **placed.below(reader)}
+        for i, reader in enumerate(graph.readers)
+    ]
     kinds = list(dict.fromkeys(reader["kind"] for reader in readers))
     return Explored(
         name=name,
@@ -101,7 +112,12 @@ def _chosen(panel: Panel) -> list[Row]:
 
 
 def _detail(row: Row) -> str:
-    return f"{row.setting} ({row.edges:,} edges)" if row.is_found else row.variant
+    """The number of edges of what was found, then the setting."""
+    return (
+        ", ".join(filter(None, [f"{row.edges:,} edges", row.setting]))
+        if row.is_found
+        else row.variant
+    )
 
 
 def _listed(found: Circuit | EdgeScores) -> Datum:
@@ -118,12 +134,22 @@ def _listed(found: Circuit | EdgeScores) -> Datum:
         order = torch.arange(len(edges)) if strength is None else strength.argsort(descending=True)
         edges = edges[order][:STRONGEST]
         width = None if strength is None else strength[order][:STRONGEST]
-        return {"n": 0, "e": edges.tolist(), "s": _widths(width, len(edges), signed=False), "W": n_writers}
+        return {
+            "n": 0,
+            "e": edges.tolist(),
+            "s": _widths(width, len(edges), signed=False),
+            "W": n_writers,
+        }
     edges = found.ranking()[:STRONGEST]
     signed = found.extra.get("signed")
     values = (found.values if signed is None else signed).flatten()[edges]
     has_sign = signed is not None or bool((values < 0).any())
-    return {"n": 1, "e": edges.tolist(), "s": _widths(values, len(edges), signed=has_sign), "W": n_writers}
+    return {
+        "n": 1,
+        "e": edges.tolist(),
+        "s": _widths(values, len(edges), signed=has_sign),
+        "W": n_writers,
+    }
 
 
 def _widths(values: torch.Tensor | None, n: int, *, signed: bool) -> list[float]:
@@ -168,7 +194,13 @@ class _Places:
     def nodes(self) -> list[Datum]:
         names = dict.fromkeys([*self.graph.writers, *map(_node, self.graph.readers)])
         return [
-            {"node": name, "label": re.sub(r"^a(\d+)\.h?", r"\1.", name), "x": x, "y": y, "wide": wide}
+            {
+                "node": name,
+                "label": re.sub(r"^a(\d+)\.h?", r"\1.", name),
+                "x": x,
+                "y": y,
+                "wide": wide,
+            }
             for name in names
             for x, y, wide in [self._of(name)]
         ]

@@ -29,7 +29,10 @@ def explorer_chart(graph: Explored) -> Spec:
     most = min(STRONGEST, max(len(one["e"]) for one in graph.circuits))
     start = min(most, max(10, min(60, graph.n_edges // 15)))
     place = "#explorer-controls"
-    kinds = [tick_box(f"kind{i}", f"into {kind}", "#explorer-kinds", ticked=True) for i, kind in enumerate(graph.kinds)]
+    kinds = [
+        tick_box(f"kind{i}", f"into {kind}", "#explorer-kinds", ticked=True)
+        for i, kind in enumerate(graph.kinds)
+    ]
     listed = {name: name for name in names}
     controls = [
         dark(),
@@ -56,8 +59,13 @@ def explorer_chart(graph: Explored) -> Spec:
             sign="datum.s >= 2 ? 'no sign' : datum.s < 0 ? 'negative' : 'positive'",
             strength="datum.s >= 2 ? datum.s - 2 : abs(datum.s)",
         )
-        .transform_lookup("w", from_=alt.LookupData(alt.NamedData("writers"), "w", ["from", "x1", "y1"]))
-        .transform_lookup("r", from_=alt.LookupData(alt.NamedData("readers"), "r", ["to", "x2", "y2", "kind"]))
+        .transform_lookup(
+            "w", from_=alt.LookupData(alt.NamedData("writers"), "w", ["from", "x1", "y1"])
+        )
+        .transform_lookup(
+            "r",
+            from_=alt.LookupData(alt.NamedData("readers"), "r", ["to", "into", "x2", "y2", "kind"]),
+        )
         .transform_calculate(
             look=f"second == '{NONE}' || first == second ? datum.sign : datum.where",
             edge="datum.from + '->' + datum.to",
@@ -67,22 +75,40 @@ def explorer_chart(graph: Explored) -> Spec:
         .transform_filter("search == '' || indexof(lower(datum.edge), lower(trim(search))) >= 0")
     )
     nodes = alt.Chart(alt.NamedData("nodes"))
-    chart = alt.layer(_lines(edges, graph), _boxes(nodes), _labels(nodes, graph), _counts(edges)).add_params(*controls)
+    touched = (
+        edges.transform_fold(["from", "into"], as_=["end", "node"])
+        .transform_aggregate(edges="count()", groupby=["node"])
+        .transform_lookup(
+            "node",
+            from_=alt.LookupData(
+                alt.NamedData("nodes"), "node", ["label", "x", "y", "wide", "role"]
+            ),
+        )
+    )
+    layers = [_lines(edges, graph), _boxes(nodes, graph), _labels(nodes, graph)]
+    layers += [
+        _boxes(touched, graph, touched=True),
+        _labels(touched, graph, touched=True),
+        _counts(edges),
+    ]
+    chart = alt.layer(*layers).add_params(*controls)
     datasets = {
         "circuits": graph.circuits,
         "writers": graph.writers,
         "readers": graph.readers,
         "nodes": graph.nodes,
     }
-    return finished(chart, datasets, max(240, ROW_PIXELS * graph.rows))
+    return finished(chart, datasets, max(240, ROW_PIXELS * (graph.rows + 1)))
 
 
 def _x(field: str) -> alt.X:
     return alt.X(field, axis=None, scale=alt.Scale(zero=False, nice=False, padding=26))
 
 
-def _y(field: str) -> alt.Y:
-    return alt.Y(field, axis=None, scale=alt.Scale(zero=False, nice=False, padding=14))
+def _y(field: str, rows: int) -> alt.Y:
+    """Above `out` there is room for the legend."""
+    domain = [-0.6, rows + 0.9]
+    return alt.Y(field, axis=None, scale=alt.Scale(zero=False, nice=False, domain=domain))
 
 
 def _look() -> alt.Color:
@@ -103,12 +129,16 @@ def _lines(edges: alt.Chart, graph: Explored) -> alt.Chart:
         .mark_line(interpolate="basis", opacity=0.75, strokeCap="butt")
         .encode(
             x=_x("x:Q"),
-            y=_y("y:Q"),
+            y=_y("y:Q", graph.rows),
             order="t:O",
             detail="edge:N",
             color=_look(),
-            strokeDash=alt.StrokeDash("look:N", scale=alt.Scale(domain=list(LOOKS), range=dashes), legend=None),
-            strokeWidth=alt.StrokeWidth("strength:Q", scale=alt.Scale(domain=[0, 1], range=[0.6, 4.5]), legend=None),
+            strokeDash=alt.StrokeDash(
+                "look:N", scale=alt.Scale(domain=list(LOOKS), range=dashes), legend=None
+            ),
+            strokeWidth=alt.StrokeWidth(
+                "strength:Q", scale=alt.Scale(domain=[0, 1], range=[0.6, 3.5]), legend=None
+            ),
             tooltip=[
                 alt.Tooltip("edge:N"),
                 alt.Tooltip("rank:Q", title="place in the ranking"),
@@ -120,31 +150,46 @@ def _lines(edges: alt.Chart, graph: Explored) -> alt.Chart:
     )
 
 
-def _boxes(nodes: alt.Chart) -> alt.Chart:
+def _boxes(nodes: alt.Chart, graph: Explored, *, touched: bool = False) -> alt.Chart:
     """A box for each node; a wide one for an MLP, an embedding and `out`."""
-    ground, border = "dark ? '#262b33' : '#ffffff'", "dark ? '#8f97a3' : '#5c6470'"
+    ground = "dark ? '#20252d' : '#ffffff'" if touched else "dark ? '#171a1f' : '#ffffff'"
+    border = "dark ? '#aab2be' : '#3a424d'" if touched else "dark ? '#39404a' : '#d4d8de'"
     return (
         nodes.transform_calculate(
-            x="datum.x", left="datum.x - (datum.wide ? 0.62 : 0.36)", right="datum.x + (datum.wide ? 0.62 : 0.36)",
-            low="datum.y - 0.27", high="datum.y + 0.27",
+            left="datum.x - (datum.wide ? 0.62 : 0.36)",
+            right="datum.x + (datum.wide ? 0.62 : 0.36)",
+            low="datum.y - 0.27",
+            high="datum.y + 0.27",
         )
-        .mark_rect(cornerRadius=4, strokeWidth=1, fill=alt.ExprRef(ground), stroke=alt.ExprRef(border))
+        .mark_rect(cornerRadius=4, fill=alt.ExprRef(ground), stroke=alt.ExprRef(border))
         .encode(
-            x=_x("left:Q"), x2="right:Q", y=_y("low:Q"), y2="high:Q",
-            tooltip=[alt.Tooltip("node:N"), alt.Tooltip("role:N", title="published role")],
-            strokeWidth=alt.condition("datum.role != ''", alt.value(2.5), alt.value(1)),
+            x=_x("left:Q"),
+            x2="right:Q",
+            y=_y("low:Q", graph.rows),
+            y2="high:Q",
+            tooltip=_node_tooltip(touched),
+            strokeWidth=alt.condition("datum.role != ''", alt.value(3), alt.value(1)),
         )
     )
 
 
-def _labels(nodes: alt.Chart, graph: Explored) -> alt.Chart:
+def _labels(nodes: alt.Chart, graph: Explored, *, touched: bool = False) -> alt.Chart:
+    """Names, as large as there is room for; of heads, none where there is too little."""
     room = f"width / {graph.columns + 1}"
-    shown = alt.ExprRef(f"{room} < 24 ? 7.5 : {room} < 34 ? 9 : 11")
-    return nodes.mark_text(fontSize=shown, fill=alt.ExprRef("dark ? '#e7eaee' : '#202428'")).encode(
-        x=_x("x:Q"), y=_y("y:Q"), text="label:N",
-        tooltip=[alt.Tooltip("node:N"), alt.Tooltip("role:N", title="published role")],
+    size = alt.ExprRef(f"{room} < 24 ? 7.5 : {room} < 34 ? 9 : 11")
+    colour = "dark ? '#e7eaee' : '#202428'" if touched else "dark ? '#6b7480' : '#9aa2ad'"
+    return nodes.mark_text(fontSize=size, fill=alt.ExprRef(colour)).encode(
+        x=_x("x:Q"),
+        y=_y("y:Q", graph.rows),
+        text="label:N",
+        tooltip=_node_tooltip(touched),
         opacity=alt.condition(f"{room} < 17 && !datum.wide", alt.value(0), alt.value(1)),
     )
+
+
+def _node_tooltip(touched: bool) -> list[alt.Tooltip]:
+    known = [alt.Tooltip("node:N"), alt.Tooltip("role:N", title="published role")]
+    return [*known, alt.Tooltip("edges:Q", title="edges shown")] if touched else known
 
 
 def _counts(edges: alt.Chart) -> alt.Chart:
@@ -155,8 +200,14 @@ def _counts(edges: alt.Chart) -> alt.Chart:
         .transform_window(line="row_number()", sort=[alt.SortField("look")])
         .transform_calculate(
             text=f"(indexof(['negative', 'only in the second'], datum.look) < 0 ? '━ ' : '╍ ') + datum.n + "
-            f"(datum.n == 1 ? ' edge ' : ' edges ') + ({says} : datum.look)"
+            f"(datum.n == 1 ? ' edge, ' : ' edges, ') + ({says} : datum.look)"
         )
-        .mark_text(align="left", baseline="top", fontSize=12, fontWeight="bold", dy=alt.ExprRef("16 * (datum.line - 1)"))
+        .mark_text(
+            align="left",
+            baseline="top",
+            fontSize=12,
+            fontWeight="bold",
+            dy=alt.ExprRef("16 * (datum.line - 1)"),
+        )
         .encode(x=alt.value(0), y=alt.value(0), text="text:N", color=_look())
     )

@@ -9,13 +9,15 @@ from matplotlib.colors import to_hex, to_rgb
 from benchmarks.drawing.style import method_style
 
 LIGHT_GROUND, DARK_GROUND = "#ffffff", "#171a1f"
-LEAST_CONTRAST = 3.2
-"""Of a colour against the ground; WCAG asks for 3 of graphical objects."""
+LEAST_CONTRAST = 3.2, 4.2
+"""Of a colour against a light and a dark ground; WCAG asks for 3 of graphical objects."""
 
 _STAR = "M0,-1L.26,-.36L.95,-.31L.42,.14L.59,.81L0,.44L-.59,.81L-.42,.14L-.95,-.31L-.26,-.36Z"
 _PENTAGON = "M0,-.95L.9,-.29L.56,.77L-.56,.77L-.9,-.29Z"
 _HEXAGON = "M0,-.95L.82,-.47L.82,.47L0,.95L-.82,.47L-.82,-.47Z"
-_TURNED = "M-.95,-.5L-.5,-.95L0,-.45L.5,-.95L.95,-.5L.45,0L.95,.5L.5,.95L0,.45L-.5,.95L-.95,.5L-.45,0Z"
+_TURNED = (
+    "M-.95,-.5L-.5,-.95L0,-.45L.5,-.95L.95,-.5L.45,0L.95,.5L.5,.95L0,.45L-.5,.95L-.95,.5L-.45,0Z"
+)
 _SLIM = "M0,-1L.55,0L0,1L-.55,0Z"
 _MARKERS = {
     "o": ("circle", "●"),
@@ -33,7 +35,7 @@ _MARKERS = {
     "*": (_STAR, "★"),
     "p": (_PENTAGON, "⬟"),
     "h": (_HEXAGON, "⬢"),
-    ".": ("circle", "•"),
+    ".": ("circle", "∙"),
 }
 """A marker of matplotlib -> Vega's shape, and the sign that stands for it in text."""
 
@@ -62,8 +64,9 @@ def _look(method: str) -> Look:
 def readable(colour: str, ground: str) -> str:
     """The colour, made lighter or darker until it stands out from the ground."""
     hue, lightness, saturation = colorsys.rgb_to_hls(*to_rgb(colour))
-    step = 0.02 if _luminance(ground) < 0.5 else -0.02
-    while contrast(colour, ground) < LEAST_CONTRAST and 0 <= lightness + step <= 1:
+    is_dark = _luminance(ground) < 0.5
+    step, least = (0.02 if is_dark else -0.02), LEAST_CONTRAST[is_dark]
+    while contrast(colour, ground) < least and 0 <= lightness + step <= 1:
         lightness += step
         colour = to_hex(colorsys.hls_to_rgb(hue, lightness, saturation))
     return colour

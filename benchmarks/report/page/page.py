@@ -49,7 +49,7 @@ def page(results: Results, folder: Path) -> str:
     """The page's text."""
     found = comparisons(results.panels, results.store)
     looks = looks_of(record.definition.method for p in results.panels for record in p.records)
-    graphs = explored(results)
+    graphs = explored(results, [one.best.cells[0] for one in found[:1]])
     drawn = _charts(results, found, looks)
     explorers = [explorer_chart(graph) for graph in graphs]
     template = Environment(
@@ -126,9 +126,15 @@ def _pivot(found: Sequence[Comparison]) -> Mapping[str, Any] | None:
     order = sorted(methods, key=lambda label: -level[label])
     tasks = grouped(found, lambda one: one.panel.heading)
     return {
-        "tasks": [(task, len(group), group[0].panel.records[0].metrics[group[0].panel.metric].unit) for task, group in tasks.items()],
+        "tasks": [
+            (task, len(group), group[0].panel.records[0].metrics[group[0].panel.metric].unit)
+            for task, group in tasks.items()
+        ],
         "sparsities": [f"{100 * one.sparsity:g} %" for one in found],
-        "rows": [(label, [methods[label].get(place) for place in range(len(found))], level[label]) for label in order],
+        "rows": [
+            (label, [methods[label].get(place) for place in range(len(found))], level[label])
+            for label in order
+        ],
     }
 
 
