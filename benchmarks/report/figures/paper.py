@@ -6,9 +6,11 @@ all panels.
 """
 
 import math
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -18,10 +20,9 @@ from matplotlib.typing import FillStyleType
 
 from benchmarks.drawing.style import method_style, sparsity_axis, style
 from benchmarks.report.captions import captions
-from benchmarks.report.figures.curves import FILLS, by_size
+from benchmarks.report.figures.curves import FILLS, MOST_SEEDS, by_size, mean_and_range
 from benchmarks.report.figures.panel_grid import entries
-from benchmarks.report.panels import MOST_RANKINGS, Estimate, Panel, Row, family_of, grouped
-from benchmarks.report.repeats import LEAST_SEEDS
+from benchmarks.report.panels import MOST_RANKINGS, Panel, Row, family_of, grouped
 
 WIDTHS = {"column": 3.25, "text": 6.75}
 """Inches."""
@@ -30,6 +31,7 @@ LEAST_PANEL, PANEL_HEIGHT, LEGEND_LINE = 1.55, 1.6, 0.155
 LINEAR_BELOW = 0.1
 MOST_VARIANTS = 3
 """Of a method's found circuits, the most variants with a marker of their own."""
+LABEL_CHARACTERS = 26
 _TICKS = (0, 0.1, 1, 10, 100)
 
 
@@ -41,25 +43,15 @@ def paper_figure(panels: Sequence[Panel], metric: str, width: float) -> tuple[Fi
     shown = chosen_rankings(panels)
     with style(), matplotlib.rc_context(_SMALL):
         figure = Figure(layout="constrained")
-        axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat
-        for place, panel in zip(axes, panels, strict=False):
+        places = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
+        for place, panel in zip(places, panels, strict=False):
             _draw(place, panel, metric, shown)
-        for empty in list(axes)[len(panels) :]:
-            empty.remove()
-        _axes_of_all(figure, panels, metric, columns)
-        legend = entries(figure.axes)
-        n_columns = max(1, int(width / (0.35 + 0.062 * max(map(len, legend)))))
-        n_lines = math.ceil(len(legend) / n_columns)
-        figure.legend(
-            *(legend.values(), legend.keys()),
-            loc="outside lower center",
-            ncols=min(n_columns, len(legend)),
-            handlelength=1.5,
-            columnspacing=1.0,
-            handletextpad=0.4,
-            borderaxespad=0.1,
-        )
-        height = PANEL_HEIGHT * lines + LEGEND_LINE * n_lines + 0.45
+        empty = list(places[len(panels) :])
+        for place in empty[1:]:
+            place.remove()
+        _axes_of_all(list(places[: len(panels)]), panels, metric, columns)
+        below = _legend(figure, width, empty[0] if empty else None)
+        height = PANEL_HEIGHT * lines + below + 0.2
         figure.set_size_inches(width, height if columns > 1 else height + 0.5)
     return figure, caption(panels, metric, shown)
 
@@ -126,8 +118,8 @@ def caption(panels: Sequence[Panel], metric: str, shown: Sequence[str]) -> str:
         )
     if any(row.is_found for row in rows):
         sentences.append(
-            "Points alone: circuits found at one setting, with 95 % bootstrap intervals; with "
-            f"{LEAST_SEEDS} or more seeds, their mean and range."
+            "Points alone: circuits found at one setting, with 95 % bootstrap intervals; of more "
+            f"than {MOST_SEEDS} seeds, their mean and range."
         )
     every = dict.fromkeys(method for panel in panels for method in panel.rankings())
     if len(every) > len(shown):
@@ -153,7 +145,7 @@ def _draw(axes: Axes, panel: Panel, metric: str, shown: Sequence[str]) -> None:
 
 def _draw_line(axes: Axes, panel: Panel, metric: str, rows: Sequence[Row]) -> None:
     kept, values = by_size(rows, metric, panel.n_edges)
-    spans = [_span(group) for group in values]
+    spans = [mean_and_range(group) for group in values]
     looks = method_style(rows[0].method)
     low, high = [span.low for span in spans], [span.high for span in spans]
     axes.fill_between(kept, low, high, color=looks.colour, alpha=0.18, lw=0)
@@ -170,7 +162,7 @@ def _draw_circuits(axes: Axes, panel: Panel, metric: str, rows: Sequence[Row]) -
         v: "full" if many else FILLS[i] for i, v in enumerate(variants)
     }
     for (variant, _), group in grouped(rows, lambda row: (row.variant, row.setting)).items():
-        together = len({row.seed for row in group}) >= LEAST_SEEDS
+        together = len({row.seed for row in group}) > MOST_SEEDS
         label = (
             f"{looks.label}, {variant}"
             if variant and not many and len(variants) > 1
@@ -178,7 +170,7 @@ def _draw_circuits(axes: Axes, panel: Panel, metric: str, rows: Sequence[Row]) -
         )
         for points in [group] if together else [[row] for row in group]:
             kept = [row.edges / panel.n_edges for row in points]
-            value, middle = _span([row.metrics[metric] for row in points]), fmean(kept)
+            value, middle = mean_and_range([row.metrics[metric] for row in points]), fmean(kept)
             axes.errorbar(
                 [middle],
                 [value.mean],
@@ -193,28 +185,41 @@ def _draw_circuits(axes: Axes, panel: Panel, metric: str, rows: Sequence[Row]) -
             )
 
 
-def _span(values: Sequence[Estimate]) -> Estimate:
-    """Of one, its own interval; of several, the mean and the range."""
-    if len(values) == 1:
-        return values[0]
-    means = [value.mean for value in values]
-    return Estimate(fmean(means), min(means), max(means))
-
-
 def _is_logarithmic(panels: Sequence[Panel], metric: str) -> bool:
     means = [r.metrics[metric].mean for p in panels for r in p.rows if r.edges > 0]
     return panels[0].records[0].metrics[metric].better == "lower" and max(means) > 10 * LINEAR_BELOW
 
 
-def _axes_of_all(figure: Figure, panels: Sequence[Panel], metric: str, columns: int) -> None:
-    """The same scales in all panels, named once."""
-    first = figure.axes[0]
+def _legend(figure: Figure, width: float, empty: Axes | None) -> float:
+    """In the place that is left empty, or else below; gives the inches that it takes below."""
+    shown = entries(figure.axes)
+    looks: dict[str, Any] = dict(handlelength=1.5, handletextpad=0.4, borderaxespad=0.1)
+    if empty is not None:
+        empty.set_axis_off()
+        empty.legend(shown.values(), shown.keys(), loc="center", **looks)
+        return 0.0
+    columns = min(len(shown), max(1, int(width / (0.35 + 0.052 * max(map(len, shown))))))
+    lines = math.ceil(len(shown) / columns)
+    figure.legend(
+        *(shown.values(), shown.keys()),
+        loc="outside lower center",
+        ncols=math.ceil(len(shown) / lines),
+        columnspacing=1.0,
+        **looks,
+    )
+    return LEGEND_LINE * lines + 0.1
+
+
+def _axes_of_all(
+    shown: Sequence[Axes], panels: Sequence[Panel], metric: str, columns: int
+) -> None:
+    """The same scales in all panels, named where they start."""
+    first = shown[0]
     has_ranking = any(not row.is_found for panel in panels for row in panel.rows)
     shares = [row.edges / p.n_edges for p in panels for row in p.rows if row.edges > 0]
     sparsity_axis(first, fewest_kept=min(shares), most_kept=1 if has_ranking else max(shares))
-    if figure.get_figwidth() and columns > 1:
+    if columns > 1:
         _thin(first)
-    unit = panels[0].records[0].metrics[metric].unit
     if _is_logarithmic(panels, metric):
         first.set_yscale("symlog", linthresh=LINEAR_BELOW, linscale=0.5)
         top = first.get_ylim()[1]
@@ -222,13 +227,13 @@ def _axes_of_all(figure: Figure, panels: Sequence[Panel], metric: str, columns: 
         first.yaxis.set_minor_locator(NullLocator())
         first.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         first.set_ylim(-0.2 * LINEAR_BELOW, top * 1.15)
-    for axes in figure.axes:
-        axes.set_xlabel("")
-    figure.supxlabel("sparsity, % of edges removed", fontsize=POINTS)
-    figure.supylabel(unit, fontsize=POINTS)
-    for place, axes in enumerate(figure.axes):
-        if place + columns >= len(panels):
-            axes.tick_params(labelbottom=True)
+    for place, axes in enumerate(shown):
+        is_lowest = place + columns >= len(panels)
+        axes.tick_params(labelbottom=is_lowest)
+        axes.set_xlabel("sparsity, %" if is_lowest else "")
+        if place % columns == 0:
+            unit = panels[0].records[0].metrics[metric].unit
+            axes.set_ylabel(textwrap.fill(unit, LABEL_CHARACTERS))
 
 
 def _thin(axes: Axes) -> None:
