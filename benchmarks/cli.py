@@ -291,15 +291,23 @@ def report(
 @click.option("--out", type=Path, metavar="FILE", help="An .svg, .png or .pdf; default: two here.")
 @click.option("--edges", type=int, metavar="N", help="Cut scores to this number of edges.")
 @click.option("--truth", type=Path, metavar="FILE", help="A circuit to compare with.")
+@click.option(
+    "--most",
+    type=click.IntRange(min=1),
+    default=250,
+    metavar="N",
+    help="Draw at most so many edges, the strongest; default: 250.",
+)
 @_verb
-def draw(circuit: Path, out: Path | None, edges: int | None, truth: Path | None) -> None:
+def draw(circuit: Path, out: Path | None, edges: int | None, truth: Path | None, most: int) -> None:
     """Draw the circuit in the file CIRCUIT, layer by layer.
 
-    Circuits of compiled programs are compared with the true one; --truth names another.
+    Wider edges have larger scores, dashed ones negative scores. Circuits of compiled programs are
+    compared with the true one; --truth names another.
     """
     from benchmarks.drawing.draw import draw
 
-    for path in draw(circuit, out=out, n_edges=edges, truth=truth):
+    for path in draw(circuit, out=out, n_edges=edges, truth=truth, most=most):
         click.echo(f"wrote {path}")
 
 

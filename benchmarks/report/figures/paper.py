@@ -210,9 +210,7 @@ def _legend(figure: Figure, width: float, empty: Axes | None) -> float:
     return LEGEND_LINE * lines + 0.1
 
 
-def _axes_of_all(
-    shown: Sequence[Axes], panels: Sequence[Panel], metric: str, columns: int
-) -> None:
+def _axes_of_all(shown: Sequence[Axes], panels: Sequence[Panel], metric: str, columns: int) -> None:
     """The same scales in all panels, named where they start."""
     first = shown[0]
     has_ranking = any(not row.is_found for panel in panels for row in panel.rows)

@@ -101,8 +101,9 @@ def explorer_chart(graph: Explored) -> Spec:
     return finished(chart, datasets, max(240, ROW_PIXELS * (graph.rows + 1)))
 
 
-def _x(field: str) -> alt.X:
-    return alt.X(field, axis=None, scale=alt.Scale(zero=False, nice=False, padding=26))
+def _x(field: str, columns: int) -> alt.X:
+    domain = [-0.7, columns - 0.3]
+    return alt.X(field, axis=None, scale=alt.Scale(zero=False, nice=False, domain=domain))
 
 
 def _y(field: str, rows: int) -> alt.Y:
@@ -128,7 +129,7 @@ def _lines(edges: alt.Chart, graph: Explored) -> alt.Chart:
         )
         .mark_line(interpolate="basis", opacity=0.75, strokeCap="butt")
         .encode(
-            x=_x("x:Q"),
+            x=_x("x:Q", graph.columns),
             y=_y("y:Q", graph.rows),
             order="t:O",
             detail="edge:N",
@@ -163,7 +164,7 @@ def _boxes(nodes: alt.Chart, graph: Explored, *, touched: bool = False) -> alt.C
         )
         .mark_rect(cornerRadius=4, fill=alt.ExprRef(ground), stroke=alt.ExprRef(border))
         .encode(
-            x=_x("left:Q"),
+            x=_x("left:Q", graph.columns),
             x2="right:Q",
             y=_y("low:Q", graph.rows),
             y2="high:Q",
@@ -179,7 +180,7 @@ def _labels(nodes: alt.Chart, graph: Explored, *, touched: bool = False) -> alt.
     size = alt.ExprRef(f"{room} < 24 ? 7.5 : {room} < 34 ? 9 : 11")
     colour = "dark ? '#e7eaee' : '#202428'" if touched else "dark ? '#6b7480' : '#9aa2ad'"
     return nodes.mark_text(fontSize=size, fill=alt.ExprRef(colour)).encode(
-        x=_x("x:Q"),
+        x=_x("x:Q", graph.columns),
         y=_y("y:Q", graph.rows),
         text="label:N",
         tooltip=_node_tooltip(touched),

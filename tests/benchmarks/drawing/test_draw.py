@@ -168,7 +168,7 @@ def test_the_title_names_the_circuit_and_its_size(
     path = store.cells / f"{record.name}.safetensors"
     (svg,) = draw(path, out=tmp_path / "one.svg")
     text = svg.read_text()
-    assert f"ioi: ACDC, 8 edges, sparsity {100 * (1 - 8 / GRAPH.n_edges):.2f} %" in text
+    assert f"IOI, ACDC, 8 edges, sparsity {100 * (1 - 8 / GRAPH.n_edges):.2f} %" in text
     assert "6 live edges under interchange ablation" in text and "a/model" in text
 
 
