@@ -33,8 +33,9 @@ def draw(
 ) -> list[Path]:
     """Draw the circuit in a file beside a true one, from a file or the task's own where known.
 
-    Of more than `most` live edges the strongest are drawn, and the caption says so. `out` decides by its suffix what is written; without it an SVG and a PNG are, named like the
-    file, in the current folder. Raises ValueError for files that cannot be drawn or written.
+    Of more than `most` live edges the strongest are drawn, and the caption says so. `out`
+    decides by its suffix what is written; without it an SVG and a PNG are, named like the file, in
+    the current folder. Raises ValueError for files that cannot be drawn or written.
     """
     if out is not None and out.suffix not in SUFFIXES:
         raise ValueError(f"{str(out)!r} ends in {out.suffix!r}; expected {', '.join(SUFFIXES)}")
@@ -66,7 +67,7 @@ def read_circuit(path: Path, n_edges: int | None = None) -> Circuit:
 
 
 def _read(path: Path, n_edges: int | None) -> tuple[Circuit, Scores | None]:
-    """The circuit, and its edges' scores where there are any: with their signs if they have some."""
+    """The circuit, and its edges' scores where there are any, with signs if they have some."""
     if not path.is_file():
         raise ValueError(
             f"no file {str(path)!r}; expected a circuit, such as cells/NAME.safetensors"

@@ -1,6 +1,7 @@
 """Which method is best at one sparsity, and which others are not told apart from it.
 
-All methods are compared on the same test prompts: those of the seeds that most of them have. One without these seeds is left out.
+All methods are compared on the same test prompts: those of the seeds that most of them have. A
+method without these seeds is left out.
 Rankings are cut at the sparsity; of a method that finds circuits, each seed's largest one counts
 that keeps no more edges than that and at least `LEAST_SHARE` of them, so that none has the
 advantage of more edges. A method is worse than the best if the mean over prompts of the paired

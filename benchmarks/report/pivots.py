@@ -1,4 +1,4 @@
-"""Tables for papers: methods by tasks and sparsities, as LaTeX of the width of a column or a page."""
+"""Tables for papers: methods by tasks and sparsities, in LaTeX, as wide as a column or a page."""
 
 import re
 from collections.abc import Sequence
@@ -77,7 +77,7 @@ def caption(found: Sequence[Comparison]) -> str:
         f"{metric.unit} ({metric.better} is better) of circuits of {_model(panel)} at each "
         f"sparsity, the mean over {_prompts(found)} test prompts of {seeds} "
         f"{'seed' if seeds == 1 else 'seeds'}. Bold: the best, and all not significantly worse "
-        "(paired bootstrap over prompts, 95 %, Holm-corrected). Circuits that were found whole have "
+        "(paired bootstrap over prompts, 95 %, Holm-corrected). Circuits found whole have "
         "75 to 100 % of the edges; --: no such circuit."
     )
     return latex_text(words)

@@ -247,6 +247,7 @@ def _draw_points(
     Nothing joins them: between two circuits nothing was measured.
     """
     looks = method_style(rows[0].method)
+    named: str | None = label
     for group in grouped(rows, lambda row: row.setting).values():
         together = len({row.seed for row in group}) > MOST_SEEDS
         for points in [group] if together else [[row] for row in group]:
@@ -263,8 +264,9 @@ def _draw_points(
                 color=looks.colour,
                 elinewidth=0.9,
                 capsize=2,
-                label=label,
+                label=named,
             )
+            named = None
 
 
 def mean_and_range(values: Sequence[Estimate]) -> Estimate:

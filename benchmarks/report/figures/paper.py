@@ -56,7 +56,7 @@ def paper_figure(panels: Sequence[Panel], metric: str, width: float) -> tuple[Fi
     return figure, caption(panels, metric, shown)
 
 
-_SMALL = {
+_SMALL: dict[Any, Any] = {
     "font.size": POINTS,
     "axes.titlesize": POINTS,
     "axes.labelsize": POINTS,

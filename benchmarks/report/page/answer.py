@@ -61,7 +61,7 @@ def _overall(found: Sequence[Comparison]) -> tuple[str, list[str]]:
     sentences.append(
         f"A comparison is one task at one sparsity, over the test prompts of {_span(seeds)} "
         f"{_plural('seed', seeds[-1])}; level means not significantly worse (paired bootstrap over "
-        "prompts, 95 %, Holm's correction). It says nothing of other seeds or settings than those run."
+        "prompts, 95 %, Holm's correction). It says nothing of seeds or settings that were not run."
     )
     return headline, sentences
 
@@ -121,15 +121,16 @@ def _recovered(results: Results) -> list[str]:
     )
     rest = listed([f"{labels[m]} of {exact[m]} of {ran[m]}" for m in order[1:]])
     costs = [
-        f"{labels[m]} {median(r.seconds for p in panels for r in p.records if r.definition.method == m):,.3g} s"
+        f"{labels[m]} {median(seconds):,.3g} s"
         for m in order
+        if (seconds := [r.seconds for p in panels for r in p.records if r.definition.method == m])
     ]
     sentences = [headline]
     if rest:
         sentences.append(f"{rest}.")
     sentences.append(
-        "Of each method this counts the setting, seed or draw nearest to the truth, which is chosen "
-        "by the truth: an upper bound. Rankings are cut to the true circuit's size."
+        "Of each method this counts the setting, seed or draw nearest to the truth, chosen by the "
+        "truth: an upper bound. Rankings are cut to the true circuit's size."
     )
     sentences.append("Median cost of a discovery: " + ", ".join(costs) + ".")
     return sentences

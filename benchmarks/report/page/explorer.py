@@ -5,8 +5,16 @@ import json
 import altair as alt
 
 from benchmarks.drawing.style import BLUE, RED
-from benchmarks.report.page.charts import Spec, dark, finished, search_box, select, slider, tick_box
 from benchmarks.report.page.circuits import STRONGEST, Explored
+from benchmarks.report.page.controls import (
+    Spec,
+    dark,
+    finished,
+    search_box,
+    select,
+    slider,
+    tick_box,
+)
 
 ROW_PIXELS = 34
 NONE = "none"
@@ -25,54 +33,13 @@ SHOWN = ("all", "in both", "only in the first", "only in the second")
 
 def explorer_chart(graph: Explored) -> Spec:
     """The chart of one graph; it is drawn when the page shows it."""
-    names = [one["c"] for one in graph.circuits]
-    most = min(STRONGEST, max(len(one["e"]) for one in graph.circuits))
-    start = min(most, max(10, min(60, graph.n_edges // 15)))
-    place = "#explorer-controls"
     kinds = [
         tick_box(f"kind{i}", f"into {kind}", "#explorer-kinds", ticked=True)
         for i, kind in enumerate(graph.kinds)
     ]
-    listed = {name: name for name in names}
-    controls = [
-        dark(),
-        select("first", "Circuit", listed, place),
-        select("second", "compared with", {NONE: NONE, **listed}, place),
-        slider("size", "Edges of a ranking", place, (1, most, 1), start),
-        select("status", "Show", {name: name for name in SHOWN}, place),
-        search_box("search", "Find a head or an edge", place),
-        *kinds,
-    ]
     picked = "[" + ",".join(box.name for box in kinds) + "]"
-    edges = (
-        alt.Chart(alt.NamedData("circuits"))
-        .transform_filter("datum.c == first || datum.c == second")
-        .transform_flatten(["e", "s"])
-        .transform_window(rank="row_number()", groupby=["c"])
-        .transform_filter("datum.n == 0 || datum.rank <= size")
-        .transform_joinaggregate(both="count()", groupby=["e"])
-        .transform_filter("first == second || datum.both == 1 || datum.c == first")
-        .transform_calculate(
-            w="datum.e % datum.W",
-            r="floor(datum.e / datum.W)",
-            where="datum.both == 2 ? 'in both' : datum.c == first ? 'only in the first' : 'only in the second'",
-            sign="datum.s >= 2 ? 'no sign' : datum.s < 0 ? 'negative' : 'positive'",
-            strength="datum.s >= 2 ? datum.s - 2 : abs(datum.s)",
-        )
-        .transform_lookup(
-            "w", from_=alt.LookupData(alt.NamedData("writers"), "w", ["from", "x1", "y1"])
-        )
-        .transform_lookup(
-            "r",
-            from_=alt.LookupData(alt.NamedData("readers"), "r", ["to", "into", "x2", "y2", "kind"]),
-        )
-        .transform_calculate(
-            look=f"second == '{NONE}' || first == second ? datum.sign : datum.where",
-            edge="datum.from + '->' + datum.to",
-        )
-        .transform_filter(f"second == '{NONE}' || status == 'all' || datum.where == status")
-        .transform_filter(f"{picked}[indexof({json.dumps(list(graph.kinds))}, datum.kind)]")
-        .transform_filter("search == '' || indexof(lower(datum.edge), lower(trim(search))) >= 0")
+    edges = _edges().transform_filter(
+        f"{picked}[indexof({json.dumps(list(graph.kinds))}, datum.kind)]"
     )
     nodes = alt.Chart(alt.NamedData("nodes"))
     touched = (
@@ -91,7 +58,7 @@ def explorer_chart(graph: Explored) -> Spec:
         _labels(touched, graph, touched=True),
         _counts(edges),
     ]
-    chart = alt.layer(*layers).add_params(*controls)
+    chart = alt.layer(*layers).add_params(*_controls(graph), *kinds)
     datasets = {
         "circuits": graph.circuits,
         "writers": graph.writers,
@@ -99,6 +66,56 @@ def explorer_chart(graph: Explored) -> Spec:
         "nodes": graph.nodes,
     }
     return finished(chart, datasets, max(240, ROW_PIXELS * (graph.rows + 1)))
+
+
+def _controls(graph: Explored) -> list[alt.Parameter]:
+    names = [one["c"] for one in graph.circuits]
+    most = min(STRONGEST, max(len(one["e"]) for one in graph.circuits))
+    start = min(most, max(10, min(60, graph.n_edges // 15)))
+    place = "#explorer-controls"
+    listed = {name: name for name in names}
+    return [
+        dark(),
+        select("first", "Circuit", listed, place),
+        select("second", "compared with", {NONE: NONE, **listed}, place),
+        slider("size", "Edges of a ranking", place, (1, most, 1), start),
+        select("status", "Show", {name: name for name in SHOWN}, place),
+        search_box("search", "Find a head or an edge", place),
+    ]
+
+
+def _edges() -> alt.Chart:
+    """The edges of the circuits that are asked for, with their ends and how they are shown."""
+    return (
+        alt.Chart(alt.NamedData("circuits"))
+        .transform_filter("datum.c == first || datum.c == second")
+        .transform_flatten(["e", "s"])
+        .transform_window(rank="row_number()", groupby=["c"])
+        .transform_filter("datum.n == 0 || datum.rank <= size")
+        .transform_joinaggregate(both="count()", groupby=["e"])
+        .transform_filter("first == second || datum.both == 1 || datum.c == first")
+        .transform_calculate(
+            w="datum.e % datum.W",
+            r="floor(datum.e / datum.W)",
+            where="datum.both == 2 ? 'in both' : datum.c == first ? 'only in the first'"
+            " : 'only in the second'",
+            sign="datum.s >= 2 ? 'no sign' : datum.s < 0 ? 'negative' : 'positive'",
+            strength="datum.s >= 2 ? datum.s - 2 : abs(datum.s)",
+        )
+        .transform_lookup(
+            "w", from_=alt.LookupData(alt.NamedData("writers"), "w", ["from", "x1", "y1"])
+        )
+        .transform_lookup(
+            "r",
+            from_=alt.LookupData(alt.NamedData("readers"), "r", ["to", "into", "x2", "y2", "kind"]),
+        )
+        .transform_calculate(
+            look=f"second == '{NONE}' || first == second ? datum.sign : datum.where",
+            edge="datum.from + '->' + datum.to",
+        )
+        .transform_filter(f"second == '{NONE}' || status == 'all' || datum.where == status")
+        .transform_filter("search == '' || indexof(lower(datum.edge), lower(trim(search))) >= 0")
+    )
 
 
 def _x(field: str, columns: int) -> alt.X:
@@ -200,7 +217,8 @@ def _counts(edges: alt.Chart) -> alt.Chart:
         edges.transform_aggregate(n="count()", groupby=["look"])
         .transform_window(line="row_number()", sort=[alt.SortField("look")])
         .transform_calculate(
-            text=f"(indexof(['negative', 'only in the second'], datum.look) < 0 ? '━ ' : '╍ ') + datum.n + "
+            text="(indexof(['negative', 'only in the second'], datum.look) < 0 ? '━ ' : '╍ ')"
+            " + datum.n + "
             f"(datum.n == 1 ? ' edge, ' : ' edges, ') + ({says} : datum.look)"
         )
         .mark_text(

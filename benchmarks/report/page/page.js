@@ -5,7 +5,7 @@ const isDark = () => getComputedStyle(document.documentElement).colorScheme === 
 
 async function show(id, spec) {
   views.get(id)?.finalize();
-  const { view } = await vegaEmbed("#" + id, spec, { actions: false, renderer: "svg", logLevel: vega.Error });
+  const { view } = await vegaEmbed("#" + id, spec, { actions: false, renderer: "svg", logLevel: 1 });
   views.set(id, view);
   await view.signal("dark", isDark()).runAsync();
 }

@@ -15,6 +15,8 @@ from benchmarks.report.comparison import RULE, Comparison, comparisons
 from benchmarks.report.page import charts
 from benchmarks.report.page.answer import answer, interval
 from benchmarks.report.page.circuits import STRONGEST, explored
+from benchmarks.report.page.controls import Spec
+from benchmarks.report.page.curves import curves_chart
 from benchmarks.report.page.data import costs, curves, metric_units, overlaps, runtimes
 from benchmarks.report.page.explorer import explorer_chart
 from benchmarks.report.page.looks import DARK_GROUND, LIGHT_GROUND, Look, looks_of
@@ -76,20 +78,25 @@ def page(results: Results, folder: Path) -> str:
         light=LIGHT_GROUND,
         dark=DARK_GROUND,
         specs=_script({**drawn, "explorers": explorers}),
-        library=Markup(vl_convert.javascript_bundle()),
+        library=Markup(_library()),
     )
+
+
+def _library() -> str:
+    """Vega, Vega-Lite and vega-embed as one script."""
+    return vl_convert.javascript_bundle()  # pyright: ignore[reportCallIssue]
 
 
 def _charts(
     results: Results, found: Sequence[Comparison], looks: Sequence[Look]
-) -> dict[str, charts.Spec]:
+) -> dict[str, Spec]:
     """By the id of its place; only those that there are data for."""
     panels = results.panels
     data = curves(panels)
     shown = {row.method for p in panels for row in p.rows if row.is_found or row.draw is not None}
     shown |= {method for panel in panels for method in panel.best_rankings()}
     ticked = [look.label for look in looks_of(sorted(shown))]
-    drawn = {"curves": charts.curves_chart(data, metric_units(panels), looks, ticked)}
+    drawn = {"curves": curves_chart(data, metric_units(panels), looks, ticked)}
     if found:
         drawn["costs"] = charts.costs_chart(costs(found), looks)
     spent = runtimes(panels)
@@ -108,7 +115,7 @@ def _script(value: Any) -> Markup:
 
 
 def _pivot(found: Sequence[Comparison]) -> Mapping[str, Any] | None:
-    """Methods by tasks and sparsities, the methods that are level with the best most often first."""
+    """Methods by tasks and sparsities, those that are level with the best most often first."""
     if not found:
         return None
     methods: dict[str, dict[int, Any]] = {}
