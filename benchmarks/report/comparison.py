@@ -8,7 +8,6 @@ advantage of more edges. A method is worse than the best if the mean over prompt
 difference is above 0 in a one-sided bootstrap test, with Holm's correction over the methods.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -160,9 +159,13 @@ def _candidates(panel: Panel, edges: int) -> list[list[Row]]:
 
 
 def _common_seeds(candidates: Sequence[Sequence[Row]]) -> set[int]:
-    """The seeds that most methods have."""
-    counts = Counter(seed for rows in candidates for seed in {row.seed for row in rows})
-    return {seed for seed, n in counts.items() if n == max(counts.values())}
+    """The seeds on which the most methods can be compared, of equal ones with the lowest seed."""
+    having = {
+        seed: {place for place, rows in enumerate(candidates) if any(r.seed == seed for r in rows)}
+        for seed in sorted({row.seed for rows in candidates for row in rows})
+    }
+    most = max(having.values(), key=len, default=set())
+    return {seed for seed, methods in having.items() if methods >= most}
 
 
 def _entry(panel: Panel, store: Store, rows: Sequence[Row], seeds: set[int]) -> Entry:
