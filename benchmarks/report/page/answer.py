@@ -57,6 +57,10 @@ def _overall(found: Sequence[Comparison]) -> tuple[str, list[str]]:
         )
     costs = [f"{labels[m]} {_cost(_entries(found, m))}" for m in [*leaders, *others][:4]]
     sentences.append("Median cost of a discovery: " + "; ".join(costs) + ".")
+    if (devices := _devices(found)) and len(devices) > 1:
+        sentences.append(
+            f"Seconds are of different devices ({'; '.join(devices)}): compare forward-equivalents."
+        )
     seeds = sorted({len(one.seeds) for one in found})
     sentences.append(
         f"A comparison is one task at one sparsity, over the test prompts of {_span(seeds)} "
@@ -64,6 +68,17 @@ def _overall(found: Sequence[Comparison]) -> tuple[str, list[str]]:
         "prompts, 95 %, Holm's correction). It says nothing of seeds or settings that were not run."
     )
     return headline, sentences
+
+
+def _devices(found: Sequence[Comparison]) -> list[str]:
+    """What the circuits that are compared were found on."""
+    names = {
+        record.environment.device_name
+        for one in found
+        for record in one.panel.records
+        if any(record.name in entry.cells for entry in one.entries)
+    }
+    return sorted(names)
 
 
 def _of(one: Comparison) -> str:

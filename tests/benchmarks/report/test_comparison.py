@@ -72,6 +72,17 @@ def test_the_answer_says_who_is_best_how_sure_and_at_what_cost(results: Results)
     assert "It cost 2 s and 12.5 forward-equivalents" in at_nine_tenths
 
 
+def test_seconds_of_different_devices_are_called_that(
+    tmp_path: Path, add_cell: Callable[..., Finished]
+) -> None:
+    environment = add_cell("eap", {}, SIZES, [0.0, 0.1, 0.5]).environment.as_json()
+    other = {**environment, "device_name": "a GPU"}
+    add_cell("eap-ig", {}, SIZES, [0.0, 0.1, 0.4], environment=other)
+    results = Results(tmp_path / "results")
+    said = answer(results, comparisons(results.panels, results.store))
+    assert any("(a GPU; a processor): compare forward-equivalents" in s for s in said.sentences)
+
+
 def test_a_pivot_has_the_best_and_its_equals_in_bold(results: Results, tmp_path: Path) -> None:
     text = pivot(comparisons(results.panels, results.store, [0.5, 0.9]), "pivot-kl")
     assert r"EAP-IG & \textbf{0.100} & \textbf{0.400} \\" in text
