@@ -21,6 +21,7 @@ from benchmarks.report.page.data import costs, curves, metric_units, overlaps, r
 from benchmarks.report.page.explorer import explorer_chart
 from benchmarks.report.page.looks import DARK_GROUND, LIGHT_GROUND, Look, looks_of
 from benchmarks.report.panels import grouped
+from benchmarks.report.pivots import number
 from benchmarks.report.results import Results
 from benchmarks.report.table import Line, write_text
 from benchmarks.report.tables import TABLES
@@ -123,7 +124,7 @@ def _pivot(found: Sequence[Comparison]) -> Mapping[str, Any] | None:
     for place, one in enumerate(found):
         for entry in one.entries:
             methods.setdefault(entry.label, {})[place] = {
-                "text": f"{entry.value.mean:.3g}",
+                "text": number(entry.value.mean).replace("$", ""),
                 "title": f"{interval(entry.value)}, {entry.edges:,.0f} edges"
                 + (f", {entry.variant}" if entry.variant else ""),
                 "level": entry.is_level,
