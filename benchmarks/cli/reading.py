@@ -17,18 +17,37 @@ _PROOF = 3
 
 @click.command(epilog=EXAMPLE + "edgewise report runs/tracr")
 @click.argument("results", type=Path, metavar="DIR|FILE.json")
+@click.option("--task", "tasks", multiple=True, metavar="T", help="A paper figure of this task.")
+@click.option("--metric", metavar="M", help="Of paper figures; default: the primary metrics.")
+@click.option("--width", metavar="column|text|INCHES", help="Of paper figures; default: text.")
+@click.option("--format", "formats", metavar="LIST", help="pdf,svg,png; default: pdf.")
 @verb
-def report(results: Path) -> None:
-    """Tables and figures of the results in DIR, into DIR/tables and DIR/figures.
+def report(
+    results: Path,
+    tasks: tuple[str, ...],
+    metric: str | None,
+    width: str | None,
+    formats: str | None,
+) -> None:
+    """Report the results in DIR: a page to open, DIR/report.html, tables and figures.
 
-    Of timings, a file that `pytest --benchmark --benchmark-json FILE.json` wrote, they are written
-    beside it.
+    With any of the options, figures for a paper instead: at their printed width, with the caption
+    in a text file beside each, in DIR/figures. Of timings, a file that
+    `pytest --benchmark --benchmark-json FILE.json` wrote, tables and figures are written beside it.
     """
-    from benchmarks.report.report import report
+    from benchmarks.report.report import report, report_for_paper
     from benchmarks.speed.timings import report_timings
 
-    is_timings = results.suffix == ".json"
-    main_tables, written = report_timings(results) if is_timings else report(results)
+    main_tables: list[str] = []
+    if tasks or metric or width or formats:
+        kinds = (formats or "pdf").split(",")
+        written = report_for_paper(
+            results, tasks=tasks, metric=metric, width=width or "text", formats=kinds
+        )
+    elif results.suffix == ".json":
+        main_tables, written = report_timings(results)
+    else:
+        main_tables, written = report(results)
     for table in main_tables:
         click.echo(table + "\n")
     for path in written:
@@ -40,15 +59,23 @@ def report(results: Path) -> None:
 @click.option("--out", type=Path, metavar="FILE", help="An .svg, .png or .pdf; default: two here.")
 @click.option("--edges", type=int, metavar="N", help="Cut scores to this number of edges.")
 @click.option("--truth", type=Path, metavar="FILE", help="A circuit to compare with.")
+@click.option(
+    "--most",
+    type=click.IntRange(min=1),
+    default=250,
+    metavar="N",
+    help="Draw at most so many edges, the strongest; default: 250.",
+)
 @verb
-def draw(circuit: Path, out: Path | None, edges: int | None, truth: Path | None) -> None:
+def draw(circuit: Path, out: Path | None, edges: int | None, truth: Path | None, most: int) -> None:
     """Draw the circuit in the file CIRCUIT, layer by layer.
 
-    Circuits of compiled programs are compared with the true one; --truth names another.
+    Wider edges have larger scores, dashed ones negative scores. Circuits of compiled programs are
+    compared with the true one; --truth names another.
     """
     from benchmarks.drawing.draw import draw
 
-    for path in draw(circuit, out=out, n_edges=edges, truth=truth):
+    for path in draw(circuit, out=out, n_edges=edges, truth=truth, most=most):
         click.echo(f"wrote {path}")
 
 

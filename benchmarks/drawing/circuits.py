@@ -4,6 +4,7 @@ A layer is a row of attention heads and, above it, the MLP. A node's edges leave
 branch off below their targets; q, k and v arrive left, middle and right at a head. A trunk takes a
 colour where all its edges have it. Edges that are not live are left out, and so is a node without
 edges. Beside a true circuit, the edges that are missing and those that are not in it stand out.
+Where edges have scores, an edge is as wide as its score is large, and dashed where it is negative.
 """
 
 import math
@@ -15,7 +16,7 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -36,8 +37,12 @@ INCHES = 0.5
 """Of one unit: the space of a node in its row."""
 BOX_WIDTH, BOX_HEIGHT = 0.78, 0.44
 LEAST_WIDTH, MARGIN = 5.5, 0.12
-CAPTION_LINE_INCHES, CAPTION_CHARACTERS_PER_INCH = 0.14, 19
+CAPTION_LINE_INCHES, CAPTION_CHARACTERS_PER_INCH = 0.14, 16
 LEGEND_LINE_INCHES, LEGEND_ENTRY_INCHES = 0.19, 1.15
+MOST_EDGES = 250
+"""More edges than this are a smear: the strongest are drawn."""
+PLAIN_WIDTH, LEAST_WIDTH_OF_EDGE, MORE_WIDTH = 1.0, 0.5, 2.4
+"""In points: of edges without scores, and the range of those with them."""
 
 _PORTS = {"q": -0.26, "k": 0.0, "v": 0.26, "": 0.0}
 _COLOURS = {"q": BLUE, "k": GREEN, "v": ORANGE, "": "#303030"}
@@ -45,6 +50,7 @@ _NAMES = {"q": "into q", "k": "into k", "v": "into v", "": "into MLP or out"}
 _OFF_TRUTH: Mapping[Status, Look] = {"missing": (PINK, "--"), "extra": (RED, "-")}
 _TRUNK: Look = (GREY, "-")
 _SHARED: Look = (GREY, ":")
+_NEGATIVE: Look = (GREY, "--")
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,15 @@ class Edge:
     target: str
     kind: str
     status: Status
+    score: float | None = None
+    """Over the greatest score in size."""
+
+    @property
+    def width(self) -> float:
+        """In points."""
+        if self.score is None:
+            return PLAIN_WIDTH
+        return LEAST_WIDTH_OF_EDGE + MORE_WIDTH * math.sqrt(abs(self.score))
 
     @property
     def name(self) -> str:
@@ -62,15 +77,27 @@ class Edge:
 
     @property
     def look(self) -> Look:
-        return _OFF_TRUTH.get(self.status, (_COLOURS[self.kind], "-"))
+        line = "--" if self.score is not None and self.score < 0 else "-"
+        return _OFF_TRUTH.get(self.status, (_COLOURS[self.kind], line))
 
 
 def drawn_edges(
-    circuit: Circuit, ablation: Ablation, truth: Bool[Tensor, "reader writer"] | None = None
+    circuit: Circuit,
+    ablation: Ablation,
+    truth: Bool[Tensor, "reader writer"] | None = None,
+    scores: Float[Tensor, "reader writer"] | None = None,
+    most: int | None = None,
 ) -> list[Edge]:
-    """The live edges of a circuit and all edges of the truth, in the order of the readers."""
+    """The live edges of a circuit and all edges of the truth, in the order of the readers.
+
+    Of more than `most` live edges, those with the scores of the greatest size or, without scores,
+    those nearest to `out`.
+    """
     graph = circuit.graph
     shown = graph.live(circuit.mask, ablation)
+    if most is not None:
+        shown = _strongest(shown, scores, most)
+    sizes = None if scores is None else scores / (scores * shown).abs().max().clamp_min(1e-30)
     expected = circuit.mask if truth is None else truth
     if truth is not None:
         shown = shown | truth
@@ -80,8 +107,25 @@ def drawn_edges(
         if not circuit.mask[reader, writer]:
             status = "missing"
         target, _, kind = re.sub(r"\.([qkv])$", r" \1", graph.readers[reader]).partition(" ")
-        edges.append(Edge(graph.writers[writer], target, kind, status))
+        score = None if sizes is None else float(sizes[reader, writer].clamp(-1, 1))
+        edges.append(Edge(graph.writers[writer], target, kind, status, score))
     return edges
+
+
+def _strongest(
+    mask: Bool[Tensor, "reader writer"],
+    scores: Float[Tensor, "reader writer"] | None,
+    most: int,
+) -> Bool[Tensor, "reader writer"]:
+    edges = mask.flatten().nonzero().flatten()
+    if scores is None:
+        kept = edges[-most:]
+    else:
+        sizes = scores.abs().flatten()[edges]
+        kept = edges[sizes.argsort(descending=True, stable=True)[:most]]
+    strongest = mask.new_zeros(mask.numel())
+    strongest[kept] = True
+    return strongest.view_as(mask)
 
 
 class Drawing:
@@ -95,8 +139,10 @@ class Drawing:
         circuit: Circuit,
         ablation: Ablation,
         truth: Bool[Tensor, "reader writer"] | None = None,
+        scores: Float[Tensor, "reader writer"] | None = None,
+        most: int | None = None,
     ) -> None:
-        self.edges = drawn_edges(circuit, ablation, truth)
+        self.edges = drawn_edges(circuit, ablation, truth, scores, most)
         if not self.edges:
             raise ValueError(
                 f"none of the circuit's {circuit.n_edges} edges is live: nothing to draw"
@@ -130,9 +176,11 @@ def circuit_figure(
     title: str,
     caption: str,
     truth: Bool[Tensor, "reader writer"] | None = None,
+    scores: Float[Tensor, "reader writer"] | None = None,
+    most: int | None = None,
 ) -> Figure:
     """The drawing. Raises ValueError if there is no edge to draw."""
-    drawing = Drawing(circuit, ablation, truth)
+    drawing = Drawing(circuit, ablation, truth, scores, most)
     width = max(LEAST_WIDTH, INCHES * drawing.width + 2 * MARGIN)
     notes = textwrap.wrap(caption, int(CAPTION_CHARACTERS_PER_INCH * width))
     handles = drawing.legend()
@@ -211,21 +259,29 @@ def _draw_lines(
 
     for source, trunk in placed.trunks.items():
         for low, high in pairwise(trunk):
-            beyond = {e.look for e in edges if e.source == source and rows[e.target] > high[1]}
-            look = beyond.pop() if len(beyond) == 1 else _TRUNK
-            _draw_line(axes, start(low), start(high), look, f"{source} to row {high[1]}")
+            beyond = [e for e in edges if e.source == source and rows[e.target] > high[1]]
+            looks = {edge.look for edge in beyond}
+            look = looks.pop() if len(looks) == 1 else _TRUNK
+            width = max((edge.width for edge in beyond), default=PLAIN_WIDTH)
+            _draw_line(axes, start(low), start(high), look, f"{source} to row {high[1]}", width)
     for source, target in shared:
         foot = placed.foot(source, rows[target])
         _draw_line(axes, start(foot), end(target, ""), _SHARED, f"{source} of {target}")
     for edge in edges:
         foot = placed.foot(edge.source, rows[edge.target])
-        _draw_line(axes, start(foot), end(edge.target, edge.kind), edge.look, edge.name)
+        line = start(foot), end(edge.target, edge.kind)
+        _draw_line(axes, *line, edge.look, edge.name, edge.width)
 
 
 def _draw_line(
-    axes: Axes, start: tuple[float, float], end: tuple[float, float], look: Look, name: str
+    axes: Axes,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    look: Look,
+    name: str,
+    width: float = PLAIN_WIDTH,
 ) -> None:
-    """Upright at both ends; `name` is the line's id in an SVG."""
+    """Upright at both ends; `name` is the line's id in an SVG, `width` is in points."""
     middle = (start[1] + end[1]) / 2
     curve = Curve(
         [start, (start[0], middle), (end[0], middle), end],
@@ -239,7 +295,7 @@ def _draw_line(
             fill=False,
             edgecolor=colour,
             linestyle=dashes,
-            linewidth=1.6 if stands_out else 1.0,
+            linewidth=max(1.6, width) if stands_out else width,
             zorder=2 if stands_out else 1,
             gid=name,
         )
@@ -265,11 +321,15 @@ def _draw_node(axes: Axes, node: str, x: float, y: float) -> None:
 
 def legend_of(edges: Sequence[Edge], shared: Sequence[tuple[str, str]] = ()) -> list[Line2D]:
     """An entry for every kind of line among the edges."""
-    looks: dict[str, Look] = {name: (_COLOURS[kind], "-") for kind, name in _NAMES.items()}
     shown = {edge.look for edge in edges}
-    entries = {name: look for name, look in looks.items() if look in shown}
+    on_truth = {colour for colour, _ in shown - set(_OFF_TRUTH.values())}
+    entries: dict[str, Look] = {
+        name: (_COLOURS[kind], "-") for kind, name in _NAMES.items() if _COLOURS[kind] in on_truth
+    }
     if len(entries) > 1:
         entries["shared trunk"] = _TRUNK
+    if any(edge.score is not None and edge.score < 0 for edge in edges):
+        entries["negative score"] = _NEGATIVE
     if shared:
         entries["key-value head of"] = _SHARED
     entries |= {f"{status} edge": look for status, look in _OFF_TRUTH.items() if look in shown}

@@ -107,6 +107,8 @@ def style() -> AbstractContextManager[None]:
             "lines.markersize": 4.5,
             "figure.dpi": 150,
             "savefig.dpi": 150,
+            "pdf.fonttype": 42,  # TrueType, which journals ask for
+            "ps.fonttype": 42,
             # Equal results give equal files.
             "svg.hashsalt": "edgewise",
         }

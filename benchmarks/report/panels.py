@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple, TypeVar
 
+from benchmarks.drawing.titles import task_title
 from benchmarks.grid.settings import completed, settings_label, swept
 from benchmarks.record import Damaged, Finished, RowRecord, Truth, Unfinished
 from benchmarks.store import Store
@@ -71,6 +72,11 @@ class Panel:
     @property
     def model(self) -> str:
         return self.records[0].model
+
+    @property
+    def heading(self) -> str:
+        """The title with the task's name in print."""
+        return self.title.replace(self.task, task_title(self.task), 1)
 
     @property
     def n_edges(self) -> int:

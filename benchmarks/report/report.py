@@ -1,15 +1,21 @@
-"""A report: DIR/tables as Markdown, LaTeX and CSV, and DIR/figures as PNG and SVG."""
+"""A report: DIR/report.html, DIR/tables as Markdown, LaTeX and CSV, DIR/figures as PNG and SVG."""
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from benchmarks.drawing.style import save
 from benchmarks.report.captions import captions, settings_of_labels
 from benchmarks.report.figures import PLOTS
+from benchmarks.report.figures.paper import LEAST_PANEL, WIDTHS, paper_figure
+from benchmarks.report.panels import grouped
+from benchmarks.report.pivots import NAME, write_pivots
 from benchmarks.report.results import Results
 from benchmarks.report.table import SUFFIXES, aligned, comma_separated, write_table, write_text
 from benchmarks.report.tables import TABLES
 
+MOST_INCHES = 30
+FORMATS = ("pdf", "svg", "png")
 ROWS = "rows.csv"
 """All that is shown, in `tables`: a line per circuit and metric."""
 
@@ -20,6 +26,8 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
     What an earlier report wrote and this one did not is removed. Raises ValueError if there are no
     results, or some are of a newer version.
     """
+    from benchmarks.report.page.page import write_page  # plotting libraries take a second to load
+
     results = Results(folder)
     notes = [*captions(results.panels), *settings_of_labels(results.panels)]
     tables, figures = folder / "tables", folder / "figures"
@@ -38,13 +46,71 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
         for rest, figure in plot.draw(results).items():
             name = f"{plot.name}-{rest}" if rest else plot.name
             written += [save(figure, figures / f"{name}.{kind}") for kind in ("png", "svg")]
+    written += write_pivots(results, tables)
+    written.append(write_page(results, folder))
     _remove_others(folder, written)
     return printed, written
+
+
+def report_for_paper(
+    folder: Path,
+    *,
+    tasks: Sequence[str] = (),
+    metric: str | None = None,
+    width: str = "text",
+    formats: Sequence[str] = ("pdf",),
+) -> list[Path]:
+    """Figures at the width at which they are printed, each with its caption as a text file.
+
+    One for each metric: `metric`, or the primary ones of `tasks`; all tasks if none is named.
+    Raises ValueError for what there is not in the folder.
+    """
+    inches = _inches(width)
+    for kind in formats:
+        if kind not in FORMATS:
+            raise ValueError(f"format {kind!r}; expected some of {', '.join(FORMATS)}")
+    results = Results(folder)
+    panels = [panel for panel in results.curves if not tasks or panel.task in tasks]
+    every = {panel.task for panel in results.panels}
+    for task in tasks:
+        if task not in {panel.task for panel in panels}:
+            raise ValueError(f"no curves of task {task!r} in {folder}; known: {listed(every)}")
+    measured = {name for panel in panels for name in panel.records[0].metrics}
+    if metric is not None and metric not in measured:
+        raise ValueError(f"metric {metric!r} is not in {folder}; known: {listed(measured)}")
+    groups = grouped(panels, lambda panel: metric or panel.metric)
+    written: list[Path] = []
+    for name, having in groups.items():
+        having = [panel for panel in having if name in panel.records[0].metrics]
+        figure, caption = paper_figure(having, name, inches)
+        stem = "-".join(["paper", name, *tasks, width])
+        figures = folder / "figures"
+        written += [save(figure, figures / f"{stem}.{kind}") for kind in formats]
+        written.append(write_text(figures / f"{stem}.txt", f"{caption}\n"))
+    return written
+
+
+def _inches(width: str) -> float:
+    """`column`, `text` or a number of inches."""
+    try:
+        inches = WIDTHS.get(width) or float(width)
+    except ValueError:
+        inches = math.nan
+    if not LEAST_PANEL <= inches <= MOST_INCHES:
+        raise ValueError(
+            f"width {width!r}; expected column, text or inches from {LEAST_PANEL} to {MOST_INCHES}"
+        )
+    return inches
+
+
+def listed(names: Collection[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def _remove_others(folder: Path, written: Collection[Path]) -> None:
     """Remove tables and figures of ours that no longer apply; files of other names are left."""
     patterns = [f"tables/{table.name}{suffix}" for table in TABLES for suffix in SUFFIXES]
+    patterns.append(f"tables/{NAME}-*.tex")
     for plot in PLOTS:
         for kind in ("png", "svg"):
             patterns += [f"figures/{plot.name}.{kind}", f"figures/{plot.name}-*.{kind}"]

@@ -104,6 +104,11 @@ def latex(lines: Sequence[Line], caption: str, label: str) -> str:
     )
 
 
+def latex_text(words: str) -> str:
+    """Plain words for LaTeX."""
+    return words.translate(_LATEX)
+
+
 def comma_separated(frame: DataFrame) -> str:
     return frame.to_csv(index=False, lineterminator="\n")
 

@@ -53,7 +53,7 @@ def _draw_task(part: SubFigure, group: Sequence[Repeats]) -> None:
     overlap.set_xlabel("overlap, edges in both / edges in either")
     overlap.set_ylabel("pairs of seeds")
     for axes in (sparsity, overlap):
-        axes.set_title(group[0].panel.title)
+        axes.set_title(group[0].panel.heading)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     part.legend(loc="outside lower center")
 

@@ -26,7 +26,12 @@ from benchmarks.report.results import Results
 FILLS: tuple[FillStyleType, ...] = ("full", "none", "left", "top", "right", "bottom")
 """Of the markers of a method's variants."""
 
-POINTS = "Points: circuits, with 95 % bootstrap intervals over the test prompts."
+MOST_SEEDS = 4
+"""The most circuits of one setting that are drawn one by one."""
+POINTS = (
+    "Points: circuits, with 95 % bootstrap intervals over the test prompts; of more than "
+    f"{MOST_SEEDS} seeds of a setting, the mean and the range."
+)
 LINES = (
     "Lines: rankings; bands: the range over seeds (of random circuits, draws) or, of one seed, the "
     "95 % bootstrap interval over the test prompts."
@@ -137,7 +142,7 @@ def _draw_panel(
     axes: Axes, panel: Panel, metric: str, fills: Fills, *, notes_variant: bool
 ) -> None:
     """`notes_variant`: the variant of a ranking stands below the title, not in its label."""
-    axes.set_title(panel.title)
+    axes.set_title(panel.heading)
     _draw_full_model(axes, panel, metric)
     shown, rankings = [row for row in panel.rows if row.edges > 0], panel.best_rankings()
     for (method, is_found), rows in grouped(shown, lambda row: (row.method, row.is_found)).items():
@@ -237,28 +242,36 @@ def _draw_points(
     n_edges: int,
     filled: FillStyleType,
 ) -> None:
-    """Every circuit with its interval; a line joins the settings' means over seeds."""
+    """Every circuit with its interval; of many seeds of a setting, the mean with its ranges.
+
+    Nothing joins them: between two circuits nothing was measured.
+    """
     looks = method_style(rows[0].method)
-    values = [row.metrics[metric] for row in rows]
-    axes.errorbar(
-        [row.edges / n_edges for row in rows],
-        [value.mean for value in values],
-        yerr=[
-            [max(0.0, value.mean - value.low) for value in values],
-            [max(0.0, value.high - value.mean) for value in values],
-        ],
-        fmt=looks.marker,
-        fillstyle=filled,
-        color=looks.colour,
-        elinewidth=0.9,
-        capsize=2,
-        label=label,
-    )
-    means = sorted(
-        (
-            fmean(row.edges for row in group) / n_edges,
-            fmean(row.metrics[metric].mean for row in group),
-        )
-        for group in grouped(rows, lambda row: row.setting).values()
-    )
-    axes.plot(*zip(*means, strict=True), color=looks.colour, lw=0.9)
+    named: str | None = label
+    for group in grouped(rows, lambda row: row.setting).values():
+        together = len({row.seed for row in group}) > MOST_SEEDS
+        for points in [group] if together else [[row] for row in group]:
+            kept = [row.edges / n_edges for row in points]
+            value = mean_and_range([row.metrics[metric] for row in points])
+            middle = fmean(kept)
+            axes.errorbar(
+                [middle],
+                [value.mean],
+                xerr=[[middle - min(kept)], [max(kept) - middle]] if together else None,
+                yerr=[[max(0.0, value.mean - value.low)], [max(0.0, value.high - value.mean)]],
+                fmt=looks.marker,
+                fillstyle=filled,
+                color=looks.colour,
+                elinewidth=0.9,
+                capsize=2,
+                label=named,
+            )
+            named = None
+
+
+def mean_and_range(values: Sequence[Estimate]) -> Estimate:
+    """Of one, its own interval; of several, the mean and the range."""
+    if len(values) == 1:
+        return values[0]
+    means = [value.mean for value in values]
+    return Estimate(fmean(means), min(means), max(means))

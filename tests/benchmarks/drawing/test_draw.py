@@ -168,7 +168,7 @@ def test_the_title_names_the_circuit_and_its_size(
     path = store.cells / f"{record.name}.safetensors"
     (svg,) = draw(path, out=tmp_path / "one.svg")
     text = svg.read_text()
-    assert f"ioi: ACDC, 8 edges, sparsity {100 * (1 - 8 / GRAPH.n_edges):.2f} %" in text
+    assert f"IOI, ACDC, 8 edges, sparsity {100 * (1 - 8 / GRAPH.n_edges):.2f} %" in text
     assert "6 live edges under interchange ablation" in text and "a/model" in text
 
 
@@ -237,3 +237,26 @@ def test_what_cannot_be_drawn_is_one_line_and_exit_code_2(
     (line,) = result.stderr.splitlines()
     assert line.startswith("Error: ") and part in line
     assert not list(Path().glob("*.svg"))
+
+
+def test_scores_are_widths_and_negative_ones_dashed() -> None:
+    scores = torch.zeros(GRAPH.legal.shape)
+    scores[GRAPH.mask_of(["tok->m0"])], scores[GRAPH.mask_of(["m1->out"])] = 4.0, -1.0
+    found = {edge.name: edge for edge in drawn_edges(circuit(EDGES), "interchange", None, scores)}
+    assert found["tok->m0"].width > found["m1->out"].width > found["a1.h0->m1"].width
+    assert (found["m1->out"].look[1], found["tok->m0"].look[1]) == ("--", "-")
+
+
+def test_of_many_edges_the_strongest_are_drawn_and_the_caption_says_so(tmp_path: Path) -> None:
+    values = torch.zeros(GRAPH.legal.shape)
+    values[GRAPH.mask_of(EDGES)] = torch.arange(1.0, 1 + len(EDGES))
+    path = tmp_path / "scores.safetensors"
+    EdgeScores(values, GRAPH).save(path)
+    (svg,) = draw(path, out=tmp_path / "some.svg", n_edges=len(EDGES), most=4)
+    text = svg.read_text()
+    assert f"The 4 strongest are drawn of {len(EDGES)} live edges" in text
+    assert sum(f'id="{name}"' in text for name in map(_escaped, EDGES)) == 4
+
+
+def _escaped(name: str) -> str:
+    return name.replace(">", "&gt;")

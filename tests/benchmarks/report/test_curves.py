@@ -51,8 +51,8 @@ def test_a_metrics_panels_start_a_line_or_fill_one(
     titles = [(axes.get_title(), axes.get_ylabel()) for axes in figure.axes]
     kl = record.metrics["kl"].unit
     assert titles == [
-        *(("ioi", kl), ("ioi-t1", kl), ("tracr-reverse", kl)),
-        *(("ioi", "accuracy"), ("ioi-t1", "accuracy")),
+        *(("IOI", kl), ("IOI, one template", kl), ("Tracr: reverse", kl)),
+        *(("IOI", "accuracy"), ("IOI, one template", "accuracy")),
     ]
     rows = [axes.get_subplotspec().rowspan.start for axes in figure.axes]  # pyright: ignore[reportOptionalMemberAccess]
     assert rows == [0, 0, 0, 1, 1]

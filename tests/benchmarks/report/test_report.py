@@ -59,6 +59,7 @@ def test_every_file_is_written_and_named(folder: Path) -> None:
     assert names == {
         *(f"tables/{table}.{kind}" for table in TABLES for kind in ("md", "tex", "csv")),
         "tables/rows.csv",
+        "report.html",
         *(f"figures/{figure}.{kind}" for figure in FIGURES for kind in ("png", "svg")),
     }
     assert all(path.stat().st_size > 0 for path in written)

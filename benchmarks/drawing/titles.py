@@ -1,0 +1,22 @@
+"""What tasks are called in print."""
+
+_TITLES = {
+    "ioi": "IOI",
+    "ioi-t1": "IOI, one template",
+    "greater-than": "Greater-Than",
+    "greater-than-01": "Greater-Than, years in 01",
+    "gendered-pronoun": "Gendered Pronoun",
+    "boolean-instruction": "Boolean expressions, instruction",
+    "boolean-few-shot": "Boolean expressions, three shots",
+}
+_COMPILED, _CUSTOM = "tracr-", "custom:"
+
+
+def task_title(task: str) -> str:
+    """A task's name in print; a name that is not known stands for itself."""
+    if task.startswith(_COMPILED):
+        words = task.removeprefix(_COMPILED).replace("-", " ")
+        return f"Tracr: {words}"
+    if task.startswith(_CUSTOM):
+        return task.removeprefix(_CUSTOM).rpartition("/")[2].removesuffix(".jsonl")
+    return _TITLES.get(task, task)

@@ -1,0 +1,1 @@
+"""The report page: one file that shows a folder of results and needs no network."""
