@@ -6,7 +6,7 @@ Dead components are not run. If there are few prompts, several masks go through 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,6 +18,7 @@ from edgewise.graph import Ablation
 from edgewise.metrics import Metric
 from edgewise.progress import track
 from edgewise.prompts import PromptPairs
+from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 from edgewise.writers import WriterBuffer
 
@@ -63,6 +64,30 @@ def evaluate(
                 result = metric(logits, batch.full_logits, batch.pairs)
                 values[name][circuit[:, None], index.cpu()] = result.float().cpu()
     return values
+
+
+def evaluate_circuit(
+    model: MaskedTransformer,
+    task: Task,
+    circuit: Circuit,
+    *,
+    on: Literal["train", "validation", "test"] = "test",
+) -> dict[str, float]:
+    """Every metric of the task, a mean over prompts, for one circuit of one's own.
+
+    Ablation is the task's; `evaluate` gives values per prompt, of many circuits in one pass. Raises
+    ValueError for a circuit of another graph.
+    """
+    pairs: PromptPairs = getattr(task, on)
+    values = evaluate(
+        model,
+        pairs,
+        [circuit],
+        metrics=task.metrics,
+        ablation=task.ablation,
+        mean_over=task.train,
+    )
+    return {name: float(of_prompts.double().mean()) for name, of_prompts in values.items()}
 
 
 class Comparison(TypedDict):
