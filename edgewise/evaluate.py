@@ -6,17 +6,18 @@ Dead components are not run. If there are few prompts, several masks go through 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal, TypedDict
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgewise.batches import Batches
 from edgewise.circuit import Circuit
 from edgewise.graph import Ablation
 from edgewise.metrics import Metric
-from edgewise.progress import track
+from edgewise.progress import note, track
 from edgewise.prompts import PromptPairs
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
@@ -60,6 +61,7 @@ def evaluate(
                 given = batch.tokens, batch.ablated
                 buffer = model.buffer(*given, n_masks=len(some), prefix=batch.prefix)
             logits = model.run(buffer, some, batch.targets)
+            note(partial(_circuits_done, circuit, len(masks)))
             for name, metric in metrics.items():
                 result = metric(logits, batch.full_logits, batch.pairs)
                 values[name][circuit[:, None], index.cpu()] = result.float().cpu()
@@ -88,6 +90,10 @@ def evaluate_circuit(
         mean_over=task.train,
     )
     return {name: float(of_prompts.double().mean()) for name, of_prompts in values.items()}
+
+
+def _circuits_done(circuits: Int[Tensor, " circuit"], total: int) -> dict[str, str]:
+    return {"circuits": f"{int(circuits[-1]) + 1:,}/{total:,}"}
 
 
 class Comparison(TypedDict):

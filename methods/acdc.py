@@ -26,7 +26,7 @@ from edgewise.cuda_graph import Memory, RecordedRow, can_record
 from edgewise.discovery import Checkpoint
 from edgewise.graph import Graph
 from edgewise.method import Family, Method
-from edgewise.progress import track
+from edgewise.progress import note, track
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 from edgewise.writers import WriterBuffer
@@ -101,6 +101,7 @@ class ACDC(Method):
                 state = {"done": position, "current": current, "counts": counts}
                 state["in_a_row"] = in_a_row
                 checkpoint.save({"mask": mask, **objective.state()}, state)
+            note(lambda: {"edges left": int(mask.sum())})
             reader, parents = visits[position]
             if is_dead(graph, mask, reader):
                 counts["dropped"] += int(mask[reader].sum())
