@@ -2,6 +2,7 @@
 
 from edgewise.attribution import Attribution
 from edgewise.circuit import Circuit, EdgeScores
+from edgewise.evaluate import evaluate_circuit
 from edgewise.graph import Graph
 from edgewise.method import Method
 from edgewise.prompts import PromptPairs
@@ -17,4 +18,5 @@ __all__ = [
     "Method",
     "PromptPairs",
     "Task",
+    "evaluate_circuit",
 ]

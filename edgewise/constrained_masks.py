@@ -115,10 +115,16 @@ class ConstrainedMasks(HardConcreteMasks):
             return step / method.warmup_steps
         return (method.steps - step) / (method.steps - method.warmup_steps)
 
+    @property
+    def facts(self) -> Mapping[str, Tensor]:
+        """The sparsity of the masks drawn last."""
+        return {"sparsity": self._sparsity}
+
     def penalty(
         self, edges: Float[Tensor, "sample edge"], writers: Float[Tensor, "sample writer"]
     ) -> Tensor:
         means = {"edges": edges.mean(), "writers": writers.mean()}
         drawn = torch.stack([means[name] for name in self._constrained])
+        self._sparsity = 1 - means["edges"].detach()
         gap = 1 - drawn - self._targets
         return (self._multipliers * torch.cat([gap, gap.square()])).sum()

@@ -6,18 +6,20 @@ Dead components are not run. If there are few prompts, several masks go through 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from functools import partial
+from typing import Literal, TypedDict
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgewise.batches import Batches
 from edgewise.circuit import Circuit
 from edgewise.graph import Ablation
 from edgewise.metrics import Metric
-from edgewise.progress import track
+from edgewise.progress import note, track
 from edgewise.prompts import PromptPairs
+from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 from edgewise.writers import WriterBuffer
 
@@ -59,10 +61,39 @@ def evaluate(
                 given = batch.tokens, batch.ablated
                 buffer = model.buffer(*given, n_masks=len(some), prefix=batch.prefix)
             logits = model.run(buffer, some, batch.targets)
+            note(partial(_circuits_done, circuit, len(masks)))
             for name, metric in metrics.items():
                 result = metric(logits, batch.full_logits, batch.pairs)
                 values[name][circuit[:, None], index.cpu()] = result.float().cpu()
     return values
+
+
+def evaluate_circuit(
+    model: MaskedTransformer,
+    task: Task,
+    circuit: Circuit,
+    *,
+    on: Literal["train", "validation", "test"] = "test",
+) -> dict[str, float]:
+    """Every metric of the task, a mean over prompts, for one circuit of one's own.
+
+    Ablation is the task's; `evaluate` gives values per prompt, of many circuits in one pass. Raises
+    ValueError for a circuit of another graph.
+    """
+    pairs: PromptPairs = getattr(task, on)
+    values = evaluate(
+        model,
+        pairs,
+        [circuit],
+        metrics=task.metrics,
+        ablation=task.ablation,
+        mean_over=task.train,
+    )
+    return {name: float(of_prompts.double().mean()) for name, of_prompts in values.items()}
+
+
+def _circuits_done(circuits: Int[Tensor, " circuit"], total: int) -> dict[str, str]:
+    return {"circuits": f"{int(circuits[-1]) + 1:,}/{total:,}"}
 
 
 class Comparison(TypedDict):

@@ -22,7 +22,7 @@ from edgewise.discovery import Checkpoint
 from edgewise.graph import Graph
 from edgewise.memory import training_bytes
 from edgewise.method import Count, Family, Method
-from edgewise.progress import track
+from edgewise.progress import note, track
 from edgewise.task import Loss, Task
 from edgewise.transformer import MaskedTransformer
 
@@ -76,6 +76,11 @@ class Masks(ABC):
     @property
     def noted(self) -> Mapping[str, Tensor]:
         """Tensors that checkpoints hold besides the trained ones."""
+        return {}
+
+    @property
+    def facts(self) -> Mapping[str, Tensor]:
+        """Single numbers of the last step that tell how a training goes."""
         return {}
 
     @abstractmethod
@@ -158,6 +163,7 @@ class MaskTraining:
     def gradient(self, masks: SampledMasks, drawn: Int[Tensor, " batch"]) -> SampledMasks:
         """The mean loss's gradient; a batch whose writers take too much memory runs in slices."""
         total = torch.zeros_like(masks)
+        self._last_loss = torch.zeros((), device=masks.device)
         paired = len(masks) > 1
         mine = parallel.share(torch.arange(len(drawn), device=drawn.device))
         for places in mine.split(self.batches.n_prompts_at_once):
@@ -167,7 +173,13 @@ class MaskTraining:
             logits = self._model(*given, paired=paired)
             loss = self._loss(logits, batch.full_logits, batch.pairs).sum()
             total += torch.autograd.grad(loss / len(drawn), masks)[0]
+            self._last_loss += loss.detach() / len(drawn)
         return parallel.total(total)
+
+    def facts(self) -> dict[str, float]:
+        """The last step's loss, of this rank's prompts, and what the masks say."""
+        found = {"loss": self._last_loss, **self.masks.facts}
+        return {name: float(value) for name, value in found.items()}
 
     def state(self, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that is needed to resume at `step`."""
@@ -264,6 +276,7 @@ class MaskMethod(Method):
             if checkpoint is not None and checkpoint.due():
                 checkpoint.save(*training.state(step))
             training.step(step)
+            note(training.facts)
         return self.finish(training.masks.trained(), training.masks.graph)
 
     @abstractmethod

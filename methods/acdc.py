@@ -23,7 +23,7 @@ from edgewise.discovery import Checkpoint
 from edgewise.graph import Graph
 from edgewise.method import Family, Method
 from edgewise.objective import Objective, without_first_edges
-from edgewise.progress import track
+from edgewise.progress import note, track
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
 
@@ -102,6 +102,7 @@ class ACDC(Method):
                 state = {"done": position, "current": current, "counts": counts}
                 state["in_a_row"] = in_a_row
                 checkpoint.save({"mask": mask, **objective.state()}, state)
+            note(lambda: {"edges left": int(mask.sum())})
             reader, parents = visits[position]
             if graph.is_dead(mask, reader):
                 counts["dropped"] += int(mask[reader].sum())

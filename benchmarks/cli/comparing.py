@@ -9,6 +9,7 @@ import click
 from benchmarks.cli.machine import Machine, machine_options
 from benchmarks.cli.running import PROMPTS, jobs_options, run_suite
 from benchmarks.cli.shared import EXAMPLE, end_with, resumable, verb
+from benchmarks.hub import check_models
 
 if TYPE_CHECKING:
     from benchmarks.grid.comparison import Comparison
@@ -85,6 +86,7 @@ def compare(
     The suite is made from what is given and kept in DIR/suite.toml. Finished cells are skipped, so
     the same command goes on where it was stopped.
     """
+    check_models([model] if model else [])
     from benchmarks.grid.comparison import METHODS, Comparison, as_written, split_names
     from edgewise.own_code import in_full
 

@@ -9,6 +9,7 @@ import click
 
 from benchmarks.cli.machine import Machine, machine_options
 from benchmarks.cli.shared import EXAMPLE, end_with, resumable, verb
+from benchmarks.hub import check_models, models_of
 
 if TYPE_CHECKING:
     from benchmarks.grid.suite import Suite
@@ -101,6 +102,7 @@ def run(
     given again at any time. --task, --model, --train, --validation, --test and --set change what
     the suite says, for this run.
     """
+    check_models(models or models_of(suite))
     from benchmarks.grid.overrides import Overrides, parse_overrides
     from benchmarks.grid.suite import load_suite
     from benchmarks.run import runner
@@ -135,6 +137,7 @@ def run_suite(
 
     Raises ValueError as `benchmarks.run.runner.run` does, and for a Ray cluster without `ray`.
     """
+    from benchmarks.cli.live import shown
     from benchmarks.run.backends import ray_cluster
     from benchmarks.run.environment import device_of
     from benchmarks.run.runner import SKIPPED, run
@@ -145,13 +148,15 @@ def run_suite(
         elsewhere = device_of(machine.device, here=False)
         with ray_cluster(ray_address, gpu=elsewhere.type != "cpu") as cluster:
             options = machine.options(elsewhere, **how)
-            outcomes = run(suite.cells, folder, options, cluster, **suite.comparisons)
+            with shown():
+                outcomes = run(suite.cells, folder, options, cluster, **suite.comparisons)
     elif ray_address is not None:
         raise ValueError(f"--ray-address {ray_address} with --jobs {jobs}; expected --jobs ray")
     else:
         with process_group(device_of(machine.device)) as own:
             options = machine.options(own, jobs=jobs, **how)
-            outcomes = run(suite.cells, folder, options, **suite.comparisons)
+            with shown():
+                outcomes = run(suite.cells, folder, options, **suite.comparisons)
             if rank() > 0:
                 return None
     skipped = sum(outcome.status == SKIPPED for outcome in outcomes)
@@ -189,6 +194,8 @@ def discover(
     machine: Machine,
 ) -> None:
     """Run one cell, its settings as in a suite, and print what it found."""
+    check_models([model] if model else [])
+    from benchmarks.cli.live import shown
     from benchmarks.grid.settings import parse_assignments
     from benchmarks.grid.suite import single_cell
     from benchmarks.record import Finished
@@ -202,7 +209,8 @@ def discover(
     method, task = in_full(method, Path.cwd()), in_full(task, Path.cwd())
     cell = single_cell(method, task, model=model, seed=seed, given=parse_assignments(assignments))
     with process_group(device_of(machine.device)) as own:
-        outcomes = run([cell], out, machine.options(own))
+        with shown():
+            outcomes = run([cell], out, machine.options(own))
         if rank() > 0:
             return
     store = Store(out)

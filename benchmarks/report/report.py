@@ -1,20 +1,18 @@
 """A report: DIR/report.html, DIR/tables as Markdown, LaTeX and CSV, DIR/figures as PNG and SVG."""
 
-import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from benchmarks.drawing.style import save
 from benchmarks.report.captions import captions, settings_of_labels
 from benchmarks.report.figures import PLOTS
-from benchmarks.report.figures.paper import LEAST_PANEL, WIDTHS, paper_figure
+from benchmarks.report.figures.paper import inches_of, paper_figure
 from benchmarks.report.panels import grouped
 from benchmarks.report.pivots import NAME, write_pivots
 from benchmarks.report.results import Results
 from benchmarks.report.table import SUFFIXES, aligned, comma_separated, write_table, write_text
 from benchmarks.report.tables import TABLES
 
-MOST_INCHES = 30
 FORMATS = ("pdf", "svg", "png")
 ROWS = "rows.csv"
 """All that is shown, in `tables`: a line per circuit and metric."""
@@ -65,7 +63,7 @@ def report_for_paper(
     One for each metric: `metric`, or the primary ones of `tasks`; all tasks if none is named.
     Raises ValueError for what there is not in the folder.
     """
-    inches = _inches(width)
+    inches = inches_of(width)
     for kind in formats:
         if kind not in FORMATS:
             raise ValueError(f"format {kind!r}; expected some of {', '.join(FORMATS)}")
@@ -88,19 +86,6 @@ def report_for_paper(
         written += [save(figure, figures / f"{stem}.{kind}") for kind in formats]
         written.append(write_text(figures / f"{stem}.txt", f"{caption}\n"))
     return written
-
-
-def _inches(width: str) -> float:
-    """`column`, `text` or a number of inches."""
-    try:
-        inches = WIDTHS.get(width) or float(width)
-    except ValueError:
-        inches = math.nan
-    if not LEAST_PANEL <= inches <= MOST_INCHES:
-        raise ValueError(
-            f"width {width!r}; expected column, text or inches from {LEAST_PANEL} to {MOST_INCHES}"
-        )
-    return inches
 
 
 def listed(names: Collection[str]) -> str:

@@ -162,7 +162,7 @@ def summary(estimates: Sequence[Estimate]) -> str:
     ]
     table = tabulate(lines, "keys", colalign=("left", "right", "right", "right"))
     cells = f"{len(estimates)} cell{'s' if len(estimates) > 1 else ''}"
-    memory = max(one.least_bytes for one in estimates) / 2**20
+    memory = max(1.0, max(one.least_bytes for one in estimates) / 2**20)
     return (
         f"{table}\n{cells}: at most about {in_words(total_seconds(estimates))} on this machine, "
         f"memory at least {memory:,.0f} MiB"

@@ -45,7 +45,7 @@ from benchmarks.store import Store
 from edgewise import parallel
 from edgewise.allocator import release_freed_memory
 from edgewise.precision import check_products
-from edgewise.progress import track
+from edgewise.progress import note, track
 
 SKIPPED = "skipped"
 
@@ -133,13 +133,19 @@ def _one_by_one(work: Sequence[Item], place: Workplace) -> Iterator[Outcome]:
         if postponed and item.stage == COMPARISON:
             postponed.append(item)
             continue
+        note(partial(_said, item))
         outcome = attempt(item, place, wait=False)
         if outcome.status == CLAIMED:
             postponed.append(item)
         else:
             yield outcome
     for item in postponed:
+        note(partial(_said, item))
         yield attempt(item, place, wait=True)
+
+
+def _said(item: Item) -> dict[str, float | str]:
+    return {"now": item.label}
 
 
 def _spread(work: Sequence[Item], backend: Backend, place: Workplace) -> Iterator[Outcome]:

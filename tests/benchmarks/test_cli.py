@@ -257,7 +257,7 @@ def test_a_suite_is_run_with_other_tasks_sizes_and_settings(tmp_path: Path) -> N
     )
     assert result.exit_code == 0, result.output
     found = Store(tmp_path / "here").finished()
-    assert sorted(record.definition.settings["threshold"] for record in found) == [0.1, 0.2]
+    assert {record.definition.settings["threshold"] for record in found} == {0.1, 0.2}
     for record in found:
         assert record.definition.task == "tracr-xproportion" and record.definition.method == "acdc"
         assert (record.n_prompts.train, record.n_prompts.test) == (6, 5)

@@ -26,6 +26,7 @@ from benchmarks.report.panels import MOST_RANKINGS, Panel, Row, family_of, group
 
 WIDTHS = {"column": 3.25, "text": 6.75}
 """Inches."""
+MOST_INCHES = 30
 POINTS = 8
 LEAST_PANEL, PANEL_HEIGHT, LEGEND_LINE = 1.55, 1.6, 0.155
 LINEAR_BELOW = 0.1
@@ -35,10 +36,21 @@ LABEL_CHARACTERS = 26
 _TICKS = (0, 0.1, 1, 10, 100)
 
 
+def inches_of(width: str | float) -> float:
+    """Of `column`, `text` or a number of inches. Raises ValueError for any other width."""
+    try:
+        inches = WIDTHS[width] if width in WIDTHS else float(width)
+    except ValueError:
+        inches = math.nan
+    if not LEAST_PANEL <= inches <= MOST_INCHES:
+        raise ValueError(
+            f"width {width!r}; expected column, text or inches from {LEAST_PANEL} to {MOST_INCHES}"
+        )
+    return inches
+
+
 def paper_figure(panels: Sequence[Panel], metric: str, width: float) -> tuple[Figure, str]:
-    """The figure and its caption. Raises ValueError for a width that holds no panel."""
-    if width < LEAST_PANEL:
-        raise ValueError(f"width {width:g} inches; expected at least {LEAST_PANEL}")
+    """The figure, of a width in inches, and its caption."""
     columns, lines = grid(len(panels), width)
     shown = chosen_rankings(panels)
     with style(), matplotlib.rc_context(_SMALL):

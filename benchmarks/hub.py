@@ -1,0 +1,94 @@
+"""Whether the models on the hub that a command names can be had, said before anything takes long.
+
+Without a network, a library would try for half a minute. Nothing here imports torch.
+"""
+
+import os
+import socket
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from benchmarks.names import SUITES
+
+SECONDS = 1.0
+"""How long the hub has to answer."""
+_ENDPOINT = "https://huggingface.co"
+_OFFLINE = "HF_HUB_OFFLINE"
+
+
+def models_of(suite: str) -> list[str]:
+    """The models that a suite's file names. None are found in a file that is no suite."""
+    own = SUITES / f"{suite}.toml"
+    try:
+        table = tomllib.loads((own if own.is_file() else Path(suite)).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return []  # whoever reads it next says what is wrong
+    entries = table.get("method")
+    tables = [table, *(entries if isinstance(entries, list) else ())]
+    named = [one.get("model") for one in tables if isinstance(one, dict)]
+    return [name for names in named for name in _listed(names) if isinstance(name, str)]
+
+
+def check_models(ids: Iterable[str]) -> None:
+    """Raises ValueError for a model of the hub that is neither on disk nor to be downloaded.
+
+    Where the hub cannot be reached, the libraries that load models are told so.
+    """
+    names = [name for name in dict.fromkeys(ids) if _is_on_hub(name)]
+    if not names:
+        return
+    reason = f"{_OFFLINE} is set"
+    if os.environ.get(_OFFLINE, "").upper() not in ("1", "ON", "YES", "TRUE"):
+        endpoint = os.environ.get("HF_ENDPOINT", _ENDPOINT)
+        if _can_be_reached(endpoint):
+            return
+        os.environ[_OFFLINE] = "1"  # before huggingface_hub is imported, which reads it once
+        reason = f"{endpoint} cannot be reached"
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    for name in names:
+        try:
+            found = try_to_load_from_cache(name, "config.json")
+        except HFValidationError as error:
+            raise ValueError(f"model {name!r}: {error}") from None
+        if not isinstance(found, str):
+            raise ValueError(f"model {name!r} is not on disk nor to be downloaded: {reason}")
+
+
+def _is_on_hub(name: str) -> bool:
+    """Whether it is neither ours nor a folder, by its name."""
+    if name in ("", "bundled", "tiny-llama") or name[0] in ".~":
+        return False
+    path = Path(name)
+    return not path.is_absolute() and len(path.parts) <= 2 and not path.exists()
+
+
+def _can_be_reached(url: str) -> bool:
+    """Whether its host takes a connection; through a proxy, it is taken to."""
+    if getproxies().keys() & {"https", "http", "all"}:
+        return True
+    parts = urlsplit(url)
+    address = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
+    reached: list[bool] = []
+
+    def reach() -> None:  # in a thread, as looking up a name takes as long as it likes
+        try:
+            socket.create_connection(address, timeout=SECONDS).close()
+        except OSError:
+            return
+        reached.append(True)
+
+    thread = Thread(target=reach, daemon=True)
+    thread.start()
+    thread.join(SECONDS)
+    return bool(reached)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
