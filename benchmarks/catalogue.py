@@ -46,6 +46,11 @@ def describe(name: str) -> str:
     raise ValueError(unknown("method, task or suite", name, [*methods, *tasks, *known_suites]))
 
 
+def owns_model(task: str) -> bool:
+    """Whether a task comes with its own model; False for a name that is not in the catalogue."""
+    return _read()["tasks"].get(task, {}).get("model") == "its own"
+
+
 def method_table() -> str:
     """The README's table: what a method does, from which paper, and its cost."""
     lines = [

@@ -6,13 +6,14 @@ Without a network, a library would try for half a minute. Nothing here imports t
 import os
 import socket
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from benchmarks.catalogue import owns_model
 from benchmarks.names import SUITES
 
 SECONDS = 1.0
@@ -21,8 +22,8 @@ _ENDPOINT = "https://huggingface.co"
 _OFFLINE = "HF_HUB_OFFLINE"
 
 
-def models_of(suite: str) -> list[str]:
-    """The models that a suite's file names. None are found in a file that is no suite."""
+def named_in(suite: str, key: Literal["model", "tasks"]) -> list[str]:
+    """The models or the tasks that a suite's file names. A file that is no suite names none."""
     own = SUITES / f"{suite}.toml"
     try:
         table = tomllib.loads((own if own.is_file() else Path(suite)).read_text(encoding="utf-8"))
@@ -30,17 +31,18 @@ def models_of(suite: str) -> list[str]:
         return []  # whoever reads it next says what is wrong
     entries = table.get("method")
     tables = [table, *(entries if isinstance(entries, list) else ())]
-    named = [one.get("model") for one in tables if isinstance(one, dict)]
+    named = [one.get(key) for one in tables if isinstance(one, dict)]
     return [name for names in named for name in _listed(names) if isinstance(name, str)]
 
 
-def check_models(ids: Iterable[str]) -> None:
+def check_models(ids: Iterable[str], tasks: Collection[str]) -> None:
     """Raises ValueError for a model of the hub that is neither on disk nor to be downloaded.
 
-    Where the hub cannot be reached, the libraries that load models are told so.
+    Nothing is raised where all tasks have a model of their own, so that no other is loaded. Where
+    the hub cannot be reached, the libraries that load models are told so.
     """
     names = [name for name in dict.fromkeys(ids) if _is_on_hub(name)]
-    if not names:
+    if not names or (tasks and all(map(owns_model, tasks))):
         return
     reason = f"{_OFFLINE} is set"
     if os.environ.get(_OFFLINE, "").upper() not in ("1", "ON", "YES", "TRUE"):
@@ -63,7 +65,7 @@ def check_models(ids: Iterable[str]) -> None:
 
 def _is_on_hub(name: str) -> bool:
     """Whether it is neither ours nor a folder, by its name."""
-    if name in ("", "bundled", "tiny-llama") or name[0] in ".~":
+    if name in ("", "bundled", "tiny-llama", "tiny-gpt2") or name[0] in ".~":
         return False
     path = Path(name)
     return not path.is_absolute() and len(path.parts) <= 2 and not path.exists()

@@ -86,7 +86,7 @@ def compare(
     The suite is made from what is given and kept in DIR/suite.toml. Finished cells are skipped, so
     the same command goes on where it was stopped.
     """
-    check_models([model] if model else [])
+    check_models([model] if model else [], [name for text in tasks for name in text.split(",")])
     from benchmarks.grid.comparison import METHODS, Comparison, as_written, split_names
     from edgewise.own_code import in_full
 

@@ -9,7 +9,7 @@ import click
 
 from benchmarks.cli.machine import Machine, machine_options
 from benchmarks.cli.shared import EXAMPLE, end_with, resumable, verb
-from benchmarks.hub import check_models, models_of
+from benchmarks.hub import check_models, named_in
 
 if TYPE_CHECKING:
     from benchmarks.grid.suite import Suite
@@ -102,7 +102,7 @@ def run(
     given again at any time. --task, --model, --train, --validation, --test and --set change what
     the suite says, for this run.
     """
-    check_models(models or models_of(suite))
+    check_models(models or named_in(suite, "model"), tasks or named_in(suite, "tasks"))
     from benchmarks.grid.overrides import Overrides, parse_overrides
     from benchmarks.grid.suite import load_suite
     from benchmarks.run import runner
@@ -194,7 +194,7 @@ def discover(
     machine: Machine,
 ) -> None:
     """Run one cell, its settings as in a suite, and print what it found."""
-    check_models([model] if model else [])
+    check_models([model] if model else [], [task])
     from benchmarks.cli.live import shown
     from benchmarks.grid.settings import parse_assignments
     from benchmarks.grid.suite import single_cell

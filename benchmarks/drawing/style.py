@@ -28,6 +28,8 @@ _HUES: dict[Family, tuple[str, ...]] = {
     "masks": (RED, ORANGE, "#8C3A00", PINK, "#A8456F", "#F0A36B"),
 }
 """The colours of each family: the palette's, and shades of them."""
+_OWN = ("#000000", "#7B3294", "#B8860B")
+"""The colours of methods that do not come with the package."""
 _MARKERS = "osD^vPX*hp"
 _LOOKS = {
     "random": (GREY, "."),
@@ -77,16 +79,16 @@ class MethodStyle:
 def method_style(method: str) -> MethodStyle:
     """A method's name in print, colour and marker.
 
-    A method without a look of its own gets one from its name: a shade of its family, a marker.
+    A method without a look of its own gets one from its name: a marker, and a shade of its family
+    or, of a method of the user's own, of those kept for them.
     """
-    if method not in METHODS:
-        return MethodStyle(method, "#000000", "x")
-    known = METHODS[method]
+    known = METHODS.get(method)
+    label = known.label if known else method
     if method in _LOOKS:
-        return MethodStyle(known.label, *_LOOKS[method])
-    place, hues = zlib.crc32(method.encode()), _HUES[known.family]
+        return MethodStyle(label, *_LOOKS[method])
+    place, hues = zlib.crc32(method.encode()), _HUES[known.family] if known else _OWN
     marker = _MARKERS[place // len(hues) % len(_MARKERS)]
-    return MethodStyle(known.label, hues[place % len(hues)], marker)
+    return MethodStyle(label, hues[place % len(hues)], marker)
 
 
 def style() -> AbstractContextManager[None]:

@@ -14,7 +14,6 @@ from edgewise import MaskedTransformer, Task
 from edgewise.files import expanded
 from edgewise.precision import dtype_of, set_products
 from edgewise.pretrained import load_tokenizer
-from methods import build
 from tasks import find_task
 from tasks.models.bundled import FOLDER
 from tasks.models.tiny import TINY_MODELS, tiny_model, tiny_tokenizer
@@ -107,7 +106,7 @@ def check_tasks(cells: Iterable[Cell], loader: Loader) -> None:
         try:
             task = loader.task(bench)
             for cell in alike:
-                build(cell.method, cell.settings, cell.inner).check_task(task)
+                cell.build().check_task(task)
         except ValueError as error:
             model = f" on {bench.model.id}" if bench.model else ""
             for line in str(error).splitlines():

@@ -5,7 +5,7 @@ Nothing else in the folder is harmed, and nothing outside it is touched.
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from benchmarks.record import (
 )
 from benchmarks.report import report as report_module
 from benchmarks.report.figures import PLOTS
+from benchmarks.report.page import page as page_module
 from benchmarks.report.report import report
 from benchmarks.report.results import Results
 from benchmarks.store import Store
@@ -183,9 +184,10 @@ class Place:
 
 @pytest.fixture(scope="module", autouse=True)
 def as_outside_the_tests() -> Iterator[None]:
-    """Without figures, which take seconds: a test of their own composes them."""
+    """Without figures and the page, which take seconds: a test of their own composes them."""
     with unchecked_shapes(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(report_module, "PLOTS", ())
+        patch.setattr(page_module, "write_page", lambda _, folder: folder / page_module.PAGE)
         yield
 
 
@@ -241,15 +243,21 @@ def test_a_file_that_is_removed_replaced_or_added(place: Place, data: st.DataObj
 
 
 @pytest.fixture(scope="module")
-def first_figures(place: Place) -> None:
-    """What only the first figure costs, such as fonts, is not counted as an input's."""
-    for plot in PLOTS:
-        plot.draw(Results(place.anew()))
+def first_drawings(place: Place) -> None:
+    """What only the first drawing costs, such as fonts, is not counted as an input's."""
+    results = place.anew()
+    for draw in drawings(results):
+        draw(Results(results))
 
 
-@pytest.mark.usefixtures("first_figures")
+def drawings(folder: Path) -> list[Callable[[Results], object]]:
+    """Every figure, and the page."""
+    return [*(plot.draw for plot in PLOTS), lambda read: page_module.page(read, folder)]
+
+
+@pytest.mark.usefixtures("first_drawings")
 @given(st.data())
-def test_figures_of_a_record_with_changed_keys_and_values(
+def test_figures_and_page_of_a_record_with_changed_keys_and_values(
     place: Place, data: st.DataObject
 ) -> None:
     results = place.anew()
@@ -258,5 +266,5 @@ def test_figures_of_a_record_with_changed_keys_and_values(
     (results / name).write_text(json.dumps(record))
     read = accepted(lambda: Results(results))
     if read is not None:
-        for plot in PLOTS:
-            accepted(partial(plot.draw, read))
+        for draw in drawings(results):
+            accepted(partial(draw, read))

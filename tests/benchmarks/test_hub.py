@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import hub
-from benchmarks.hub import check_models, models_of
+from benchmarks.hub import check_models, named_in
 
 SUITE = 'model = ["a/b", "bundled"]\n[[method]]\nname = "eap"\nmodel = "c/d"\n'
 
@@ -18,10 +18,10 @@ SUITE = 'model = ["a/b", "bundled"]\n[[method]]\nname = "eap"\nmodel = "c/d"\n'
 def test_the_models_of_a_suite_are_found_wherever_it_names_them(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(SUITE)
-    assert models_of(str(file)) == ["a/b", "bundled", "c/d"]
-    assert models_of("paper") == ["openai-community/gpt2"]
+    assert named_in(str(file), "model") == ["a/b", "bundled", "c/d"]
+    assert named_in("paper", "model") == ["openai-community/gpt2"]
     file.write_text("model = 3\nmethod = [4]")
-    assert models_of(str(file)) == models_of("no-such") == []
+    assert named_in(str(file), "model") == named_in("no-such", "model") == []
 
 
 def test_folders_and_our_own_models_are_not_looked_for(
@@ -29,7 +29,7 @@ def test_folders_and_our_own_models_are_not_looked_for(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a/b").mkdir(parents=True)
-    check_models(["bundled", "tiny-llama", "./no", "~/no", "/no", "a/b", "a/b/c/d"])
+    check_models(["bundled", "tiny-llama", "./no", "~/no", "/no", "a/b", "a/b/c/d"], ["ioi"])
 
 
 @pytest.mark.parametrize("name", ["no-such/model", "no such model", "a..b/c"])
@@ -38,7 +38,7 @@ def test_offline_a_model_that_is_not_on_disk_is_an_error(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ValueError, match=f"model '{name}'"):
-        check_models([name])
+        check_models([name], ["ioi"])
 
 
 def test_a_hub_that_cannot_be_reached_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +46,7 @@ def test_a_hub_that_cannot_be_reached_is_not_asked_again(monkeypatch: pytest.Mon
     monkeypatch.setattr(hub, "getproxies", dict)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ValueError, match=r"nor to be downloaded: http://127\.0\.0\.1:9 cannot"):
-        check_models(["no-such/model"])
+        check_models(["no-such/model"], ["ioi"])
     assert os.environ["HF_HUB_OFFLINE"] == "1"
 
 
