@@ -1,7 +1,7 @@
 """The command line, `edgewise`: compare, run, discover, report, draw, check, migrate, init, list.
 
-The user's mistakes are one line on stderr and exit code 2; a run with a failed cell ends with 1, a
-check that finds a difference too.
+A user's mistake gives one line on stderr and exit code 2. A run with a failed cell ends with 1, and
+so does a check that finds a difference.
 Packages that take seconds to import are imported by the verbs that need them.
 """
 

@@ -48,10 +48,12 @@ TEMPLATE = Path(__file__).with_name("template.toml")
 @click.option("--train", type=PROMPTS, metavar="N", help="Training prompts of every task.")
 @click.option("--validation", type=PROMPTS, metavar="N", help="Validation prompts.")
 @click.option("--test", type=PROMPTS, metavar="N", help="Test prompts.")
-@click.option("--sparsity", "sparsities", multiple=True, metavar="S,...", help="Such as 0.9,0.98.")
+@click.option(
+    "--sparsity", "sparsities", multiple=True, metavar="S,...", help="Sparsities, such as 0.9,0.98."
+)
 @click.option("--seed", "seeds", multiple=True, type=click.IntRange(0, 2**63 - 1), metavar="N")
 @click.option(
-    "--budget", type=click.Choice(BUDGETS), help="How much methods are given; default: small."
+    "--budget", type=click.Choice(BUDGETS), help="Prompts and settings of methods; default: small."
 )
 @click.option(
     "--hours",
@@ -59,9 +61,11 @@ TEMPLATE = Path(__file__).with_name("template.toml")
     metavar="H",
     help="Take the largest budget whose estimate fits.",
 )
-@click.option("--out", type=Path, metavar="DIR", help="Results folder; default: by the model.")
+@click.option(
+    "--out", type=Path, metavar="DIR", help="Results folder; default: runs/compare-MODEL."
+)
 @click.option("--save", type=Path, metavar="FILE.toml", help="Keep the suite for `edgewise run`.")
-@click.option("--dry-run", is_flag=True, help="Say what it will cost, and stop.")
+@click.option("--dry-run", is_flag=True, help="Estimate the cost, and stop.")
 @machine_options
 @jobs_options
 @resumable
@@ -81,10 +85,10 @@ def compare(
     jobs: dict[str, Any],
     **sizes: int | None,
 ) -> None:
-    """Compare methods on your own model: check, say the cost, run, report.
+    """Compare methods on your own model: check, estimate the cost, run, report.
 
-    The suite is made from what is given and kept in DIR/suite.toml. Finished cells are skipped, so
-    the same command goes on where it was stopped.
+    The suite is made from the options and kept in DIR/suite.toml. Finished cells are skipped, so
+    the same command continues a run that was stopped.
     """
     check_models([model] if model else [], [name for text in tasks for name in text.split(",")])
     from benchmarks.grid.comparison import METHODS, Comparison, as_written, split_names
@@ -220,9 +224,9 @@ def _keep(text: str, file: Path) -> None:
 @click.argument("file", type=Path, metavar="[FILE.toml]", default=Path(SUITE))
 @verb
 def init(file: Path) -> None:
-    """Write a suite with comments, to be changed; default: suite.toml.
+    """Write a commented suite for you to change; default: suite.toml.
 
-    It runs as it is. A file that exists is left alone.
+    It also runs unchanged. An existing file is not overwritten.
     """
     _keep(TEMPLATE.read_text(encoding="utf-8"), file)
     click.echo(f"wrote {file}; what it costs: edgewise run {file} --dry-run")

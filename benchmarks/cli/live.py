@@ -1,4 +1,4 @@
-"""How far a run is: one live view in a terminal, and elsewhere a line now and then."""
+"""The progress of a run: one live view in a terminal, and elsewhere a line now and then."""
 
 import sys
 import time

@@ -34,7 +34,7 @@ _OPTIONS = (
     click.option(
         "--memory",
         metavar="SIZE",
-        help="What a pass may take, such as 4GB: sizes batches; default: a constant, about 2 GB.",
+        help="Memory of a pass, such as 4GB, which sizes batches; default: a constant, about 2 GB.",
     ),
 )
 

@@ -18,8 +18,12 @@ _PROOF = 3
 @click.command(epilog=EXAMPLE + "edgewise report runs/tracr")
 @click.argument("results", type=Path, metavar="DIR|FILE.json")
 @click.option("--task", "tasks", multiple=True, metavar="T", help="A paper figure of this task.")
-@click.option("--metric", metavar="M", help="Of paper figures; default: the primary metrics.")
-@click.option("--width", metavar="column|text|INCHES", help="Of paper figures; default: text.")
+@click.option(
+    "--metric", metavar="M", help="The metric of paper figures; default: the primary metrics."
+)
+@click.option(
+    "--width", metavar="column|text|INCHES", help="The width of paper figures; default: text."
+)
 @click.option("--format", "formats", metavar="LIST", help="pdf,svg,png; default: pdf.")
 @verb
 def report(
@@ -29,11 +33,11 @@ def report(
     width: str | None,
     formats: str | None,
 ) -> None:
-    """Report the results in DIR: a page to open, DIR/report.html, tables and figures.
+    """Write a report of the results in DIR: a page, DIR/report.html, tables and figures.
 
-    With any of the options, figures for a paper instead: at their printed width, with the caption
-    in a text file beside each, in DIR/figures. Of timings, a file that
-    `pytest --benchmark --benchmark-json FILE.json` wrote, tables and figures are written beside it.
+    With any of the options, it writes figures for a paper to DIR/figures instead: at their printed
+    width, with the caption in a text file beside each. For timings, give the file that
+    `pytest --benchmark --benchmark-json FILE.json` wrote; tables and figures are written beside it.
     """
     from benchmarks.report.report import report, report_for_paper
     from benchmarks.speed.timings import report_timings
@@ -56,7 +60,9 @@ def report(
 
 @click.command(epilog=EXAMPLE + "edgewise draw runs/discover/cells/NAME.safetensors --out me.svg")
 @click.argument("circuit", type=Path, metavar="CIRCUIT")
-@click.option("--out", type=Path, metavar="FILE", help="An .svg, .png or .pdf; default: two here.")
+@click.option(
+    "--out", type=Path, metavar="FILE", help="An .svg, .png or .pdf file; default: two files here."
+)
 @click.option("--edges", type=int, metavar="N", help="Cut scores to this number of edges.")
 @click.option("--truth", type=Path, metavar="FILE", help="A circuit to compare with.")
 @click.option(
@@ -64,14 +70,14 @@ def report(
     type=click.IntRange(min=1),
     default=250,
     metavar="N",
-    help="Draw at most so many edges, the strongest; default: 250.",
+    help="Draw at most this many edges, the strongest ones; default: 250.",
 )
 @verb
 def draw(circuit: Path, out: Path | None, edges: int | None, truth: Path | None, most: int) -> None:
     """Draw the circuit in the file CIRCUIT, layer by layer.
 
-    Wider edges have larger scores, dashed ones negative scores. Circuits of compiled programs are
-    compared with the true one; --truth names another.
+    Wider edges have larger scores, and dashed edges have negative scores. Circuits of compiled
+    programs are compared with the true circuit; --truth names another one.
     """
     from benchmarks.drawing.draw import draw
 
@@ -83,13 +89,14 @@ def draw(circuit: Path, out: Path | None, edges: int | None, truth: Path | None,
 @click.argument("folder", type=Path, metavar="[DIR]", required=False)
 @click.option("--only", metavar="METHOD", help="Check the cells of one method.")
 @click.option("--again", type=click.IntRange(min=1), metavar="N", help="Run N cells of DIR again.")
-@click.option("--record", is_flag=True, help="Write the reference values anew, in minutes.")
+@click.option("--record", is_flag=True, help="Write new reference values; takes minutes.")
 @verb
 def check(folder: Path | None, only: str | None, again: int | None, record: bool) -> None:
     """Run the reference cells again and compare them with their stored values.
 
-    With DIR, compare the reference cells of that results folder instead, or with --again run the
-    cheapest cells of each method in it again. Every difference is a line; the exit code is then 1.
+    With DIR, compare the reference cells of that results folder instead. With DIR and --again, run
+    the cheapest cells of each method in DIR again. Every difference is printed on its own line, and
+    the exit code is then 1.
     """
     from benchmarks.check import check
     from benchmarks.check.recording import record_reference
@@ -136,7 +143,7 @@ def _show_differences(compared: str, differences: "Sequence[Difference]") -> Non
 def migrate(folder: Path) -> None:
     """Bring results of an earlier version in DIR up to date.
 
-    No cell is made anew. To prove that the records still hold, three are run again and compared.
+    No cell is made anew. To check that the records still hold, three are run again and compared.
     """
     from benchmarks.run.migration import migrate
 

@@ -31,7 +31,7 @@ _JOBS = (
         "--jobs",
         type=_Jobs(),
         default=1,
-        help="Cells run at a time; ray: one in each GPU or CPU slot of a Ray cluster.",
+        help="How many cells run at a time; ray: one per GPU or CPU slot of a Ray cluster.",
     ),
     click.option(
         "--ray-address",
@@ -65,8 +65,10 @@ def jobs_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("suite")
 @click.option("--out", type=Path, metavar="DIR", help="Results folder; default: runs/NAME.")
 @click.option("--only", "--method", metavar="METHOD", help="Run the cells of one method.")
-@click.option("--task", "tasks", multiple=True, metavar="T", help="Instead of the suite's tasks.")
-@click.option("--model", "models", multiple=True, metavar="ID", help="Instead of its models.")
+@click.option("--task", "tasks", multiple=True, metavar="T", help="A task instead of the suite's.")
+@click.option(
+    "--model", "models", multiple=True, metavar="ID", help="A model instead of the suite's."
+)
 @click.option("--train", type=PROMPTS, metavar="N", help="Training prompts of every task.")
 @click.option("--validation", type=PROMPTS, metavar="N", help="Validation prompts.")
 @click.option("--test", type=PROMPTS, metavar="N", help="Test prompts.")
@@ -75,7 +77,7 @@ def jobs_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "assignments",
     multiple=True,
     metavar="METHOD.KEY=VALUE",
-    help="A setting instead of the suite's; a list, such as [1, 2], is an axis.",
+    help="A setting instead of the suite's; a list, such as [1, 2], gives one cell per value.",
 )
 @machine_options
 @jobs_options
@@ -98,9 +100,9 @@ def run(
 ) -> None:
     """Run the cells of SUITE, a name or a TOML file.
 
-    Finished cells are skipped and a killed run goes on where it stopped, so the same command can be
-    given again at any time. --task, --model, --train, --validation, --test and --set change what
-    the suite says, for this run.
+    Finished cells are skipped and a killed run continues where it stopped, so you can give the same
+    command again at any time. --task, --model, --train, --validation, --test and --set replace the
+    suite's values for this run.
     """
     check_models(models or named_in(suite, "model"), tasks or named_in(suite, "tasks"))
     from benchmarks.grid.overrides import Overrides, parse_overrides
@@ -174,13 +176,19 @@ def run_suite(
 @click.option(
     "--method", required=True, metavar="M", help="A name from `edgewise list`, or FILE.py:NAME."
 )
-@click.option("--task", required=True, metavar="T", help="Likewise, or custom:FILE.jsonl.")
+@click.option(
+    "--task", required=True, metavar="T", help="A name, FILE.py:NAME or custom:FILE.jsonl."
+)
 @click.option(
     "--model", metavar="ID", help="A Hugging Face hub id or a folder; default: the bundled model."
 )
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, help="Of prompts and method.")
-@click.option("--out", type=Path, default=Path("runs/discover"), metavar="DIR", help="Results.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, help="Seed of the prompts and method."
+)
+@click.option(
+    "--out", type=Path, default=Path("runs/discover"), metavar="DIR", help="Results folder."
+)
 @machine_options
 @resumable
 @verb

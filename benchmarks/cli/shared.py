@@ -1,4 +1,4 @@
-"""What all verbs share: errors of one line, ends that can be gone on from, options."""
+"""What all verbs share: errors of one line, runs that can be resumed after a stop, options."""
 
 import os
 import signal
@@ -50,7 +50,7 @@ def verb(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def resumable(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A command that goes on where Ctrl-C or SIGTERM stopped it, and says so in one line.
+    """A command that can be resumed after Ctrl-C or SIGTERM, and says so in one line.
 
     Under torchrun, which ends the processes that it has started, this changes nothing.
     """
