@@ -16,7 +16,7 @@ from benchmarks.report.results import Results
 from edgewise.files import write_atomically
 
 Line = dict[str, Any]
-"""A row of a table, by column. An `Estimate` has its bounds in brackets; in CSV, in two columns."""
+"""A row of a table, by column. An `Estimate` has its bounds in brackets, or in columns of CSV."""
 
 Show = Callable[[Sequence[Line]], Sequence[Line]]
 
