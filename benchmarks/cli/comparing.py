@@ -10,11 +10,11 @@ from benchmarks.cli.machine import Machine, machine_options
 from benchmarks.cli.running import PROMPTS, jobs_options, run_suite
 from benchmarks.cli.shared import EXAMPLE, end_with, resumable, verb
 from benchmarks.hub import check_models
+from benchmarks.names import split_names
 
 if TYPE_CHECKING:
     from benchmarks.grid.comparison import Comparison
     from benchmarks.grid.suite import Suite
-    from benchmarks.run.estimate import Estimate
     from benchmarks.run.runner import Outcome
 
 BUDGETS = ("small", "medium", "large")
@@ -90,8 +90,8 @@ def compare(
     The suite is made from the options and kept in DIR/suite.toml. Finished cells are skipped, so
     the same command continues a run that was stopped.
     """
-    check_models([model] if model else [], [name for text in tasks for name in text.split(",")])
-    from benchmarks.grid.comparison import METHODS, Comparison, as_written, split_names
+    check_models([model] if model else [], split_names(tasks))
+    from benchmarks.grid.comparison import METHODS, Comparison, as_written
     from edgewise.own_code import in_full
 
     here = Path.cwd()
@@ -152,7 +152,7 @@ def _chosen(
         chosen = _begun(folder, texts) or _largest(seconds, hours)
         others = [f"{name} {in_words(own)}" for name, own in seconds.items() if name != chosen]
         click.echo(f"Budget {chosen}, for {hours:g} h; the others at most: {', '.join(others)}")
-    _say_what(suites[chosen], estimates[chosen])
+    _say_what(suites[chosen])
     click.echo(summary(estimates[chosen]))
     return chosen, suites[chosen], texts[chosen]
 
@@ -176,7 +176,7 @@ def _largest(seconds: dict[str, float], hours: float) -> str:
     return fitting[-1]
 
 
-def _say_what(suite: "Suite", estimates: "list[Estimate]") -> None:
+def _say_what(suite: "Suite") -> None:
     """What is compared on what."""
     benches = dict.fromkeys(cell.bench.label for cell in suite.cells)
     models = dict.fromkeys(cell.bench.model.id for cell in suite.cells if cell.bench.model)
@@ -200,7 +200,6 @@ def _report(folder: Path, outcomes: "list[Outcome]") -> None:
 
 
 def _numbers(texts: tuple[str, ...]) -> list[float]:
-    from benchmarks.grid.comparison import split_names
 
     numbers = []
     for text in split_names(texts) if texts else ():

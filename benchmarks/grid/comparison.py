@@ -96,17 +96,6 @@ def budgets() -> Mapping[str, Mapping[str, Settings]]:
     return tomllib.loads((Path(__file__).parent / "budgets.toml").read_text(encoding="utf-8"))
 
 
-def split_names(texts: Sequence[str]) -> list[str]:
-    """Names from texts in which commas separate them; each counts once.
-
-    Raises ValueError for a text with an empty name.
-    """
-    names = [name.strip() for text in texts for name in text.split(",")]
-    if "" in names:
-        raise ValueError(f"{', '.join(texts)!r} has an empty name; expected names, such as a,b,c")
-    return list(dict.fromkeys(names))
-
-
 def as_written(name: str, folder: Path) -> str:
     """A task's file with its full path, so that a saved suite can be run from anywhere."""
     if name.startswith(PREFIX) and not is_reference(name):

@@ -8,9 +8,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from benchmarks.cli import main
-from benchmarks.grid.comparison import BUDGETS, Comparison, budgets, split_names
+from benchmarks.grid.comparison import BUDGETS, Comparison, budgets
 from benchmarks.grid.suite import load_suite, suite_of
 from benchmarks.grid.written import to_toml
+from benchmarks.names import split_names
 from benchmarks.run import estimate
 from benchmarks.store import Store
 from methods import METHODS
