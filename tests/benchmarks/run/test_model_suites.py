@@ -1,20 +1,11 @@
 """The suites for real models run to their end on tiny ones of the same kind."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from transformers import (
-    AutoTokenizer,
-    GPT2Config,
-    GPT2LMHeadModel,
-    GPTNeoXConfig,
-    GPTNeoXForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.grid.overrides import Overrides
 from benchmarks.grid.settings import Settings
@@ -41,64 +32,42 @@ SETTINGS: dict[str, Settings] = {
     "subnetwork-probing": SHORT,
     "ugs": {"steps": 4, "samples": 2},
 }
-WIDTH, LAYERS, HEADS = 16, 2, 2
-ENDS = {"bos_token_id": 0, "eos_token_id": 0}
-
-
-def gpt2(vocabulary: int) -> PreTrainedModel:
-    return GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=vocabulary,
-            n_positions=40,
-            n_embd=WIDTH,
-            n_layer=LAYERS,
-            n_head=HEADS,
-            **ENDS,
-        )
-    )
-
-
-def pythia(vocabulary: int) -> PreTrainedModel:
-    return GPTNeoXForCausalLM(
-        GPTNeoXConfig(
-            vocab_size=vocabulary,
-            max_position_embeddings=40,
-            hidden_size=WIDTH,
-            intermediate_size=2 * WIDTH,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=HEADS,
-            **ENDS,
-        )
-    )
-
-
-def smollm(vocabulary: int) -> PreTrainedModel:
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=vocabulary,
-            max_position_embeddings=40,
-            hidden_size=WIDTH,
-            intermediate_size=2 * WIDTH,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=HEADS,
-            num_key_value_heads=1,
-            tie_word_embeddings=True,
-            **ENDS,
-        )
-    )
+WIDTH, LAYERS, HEADS, POSITIONS = 16, 2, 2, 40
+ROTARY = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 2 * WIDTH,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "max_position_embeddings": POSITIONS,
+}
+MODELS: dict[str, dict[str, Any]] = {
+    "gpt2": {
+        "model_type": "gpt2",
+        "n_embd": WIDTH,
+        "n_layer": LAYERS,
+        "n_head": HEADS,
+        "n_positions": POSITIONS,
+    },
+    "pythia": {"model_type": "gpt_neox", **ROTARY},
+    "smollm": {"model_type": "llama", "num_key_value_heads": 1, **ROTARY},
+}
+"""The kind of model that each suite is for, small."""
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("build", [gpt2, pythia, smollm])
+@pytest.mark.parametrize("name", MODELS)
 def test_a_suite_for_a_real_model_runs_to_its_end_on_a_tiny_one(
-    build: Callable[[int], PreTrainedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(execute, "release_freed_memory", lambda: None)  # takes longer than a cell
     tokenizer = AutoTokenizer.from_pretrained(FOLDER)
-    build(len(tokenizer)).save_pretrained(tmp_path / "model")
+    config = AutoConfig.for_model(
+        **MODELS[name], vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=0
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
-    suite = load_suite(build.__name__)
+    suite = load_suite(name)
     methods = {cell.method for cell in suite.cells}
     overrides = Overrides(
         [str(tmp_path / "model")],
@@ -106,9 +75,9 @@ def test_a_suite_for_a_real_model_runs_to_its_end_on_a_tiny_one(
         SIZES,
         {method: SETTINGS[method] for method in methods & SETTINGS.keys()},
     )
-    cells = load_suite(build.__name__, overrides=overrides).cells
+    cells = load_suite(name, overrides=overrides).cells
     of_a_seed = [replace(cell, sparsities=(0.5,)) for cell in cells if cell.bench.seed == 0]
     outcomes = run_small(of_a_seed, tmp_path / "results")
     assert set(outcomes.values()) == {FINISHED}
-    records = Store(tmp_path / "results").records()
+    records = Store(tmp_path / "results").finished()
     assert {record.definition.method for record in records} == methods
