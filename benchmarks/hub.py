@@ -20,6 +20,8 @@ SECONDS = 1.0
 """How long the hub has to answer."""
 _ENDPOINT = "https://huggingface.co"
 _OFFLINE = "HF_HUB_OFFLINE"
+MADE = {"models/smollm2": "python -m tasks.models.smollm"}
+"""Models in folders that a script here makes, and the script."""
 
 
 def named_in(suite: str, key: Literal["model", "tasks"]) -> list[str]:
@@ -44,6 +46,10 @@ def check_models(ids: Iterable[str], tasks: Collection[str]) -> None:
     names = [name for name in dict.fromkeys(ids) if _is_on_hub(name)]
     if not names or (tasks and all(map(owns_model, tasks))):
         return
+    for name in MADE.keys() & set(names):
+        raise ValueError(
+            f"model {name!r} is not on disk nor to be downloaded: {MADE[name]} makes it"
+        )
     reason = f"{_OFFLINE} is set"
     if os.environ.get(_OFFLINE, "").upper() not in ("1", "ON", "YES", "TRUE"):
         endpoint = os.environ.get("HF_ENDPOINT", _ENDPOINT)

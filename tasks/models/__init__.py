@@ -1,1 +1,1 @@
-"""The models that come with the package, and a script that trains one."""
+"""The models that come with the package, and scripts: one trains a model, one downloads another."""
