@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from benchmarks.speed.random_models import SPREAD
 from edgewise.attribution import Attribution
+from edgewise.mask_training import MaskMethod
 from edgewise.transformer import MaskedTransformer
 from methods import METHODS
 
@@ -21,6 +22,9 @@ WIDTHS: Config = dict(hidden_size=24, intermediate_size=36, head_dim=8, max_posi
 HEADS: Config = dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
 BANDS: Config = dict(low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8)
 ROPE: Config = dict(rope_parameters=dict(rope_type="llama3", rope_theta=1e4, factor=8.0, **BANDS))
+PARTIAL: Config = dict(rope_type="default", rope_theta=1e4, partial_rotary_factor=0.34)
+WINDOWS: Config = dict(sliding_window=16, layer_types=["sliding_attention", "full_attention"])
+LAYERS = [[["global", "local"], 1]]
 UNGROUPED: Config = dict(num_key_value_heads=4, attention_bias=True, mlp_bias=True, **ROPE)
 
 
@@ -47,6 +51,13 @@ class Shape:
 
 
 ATTRIBUTION = tuple(one() for one in METHODS.values() if issubclass(one, Attribution))
+SCHEDULE: dict[str, int] = dict(steps=10, warmup_steps=0, target_warmup_steps=5, batch_size=4)
+MASKS = tuple(
+    one(**{key: value for key, value in {**SCHEDULE, "circuits": 4}.items() if hasattr(one, key)})
+    for one in METHODS.values()
+    if issubclass(one, MaskMethod)
+)
+"""Every method that trains masks, for ten steps."""
 FEW = (Shape("gpt2", "gpt2"), Shape("llama", "llama"))
 ALL = (
     *FEW,
@@ -56,6 +67,14 @@ ALL = (
     Shape("llama ungrouped with biases and llama3 rope", "llama", UNGROUPED),
     Shape("mistral", "mistral", dict(sliding_window=None)),
     Shape("qwen2", "qwen2"),
+    Shape("qwen3", "qwen3"),
+    Shape("gpt_neox", "gpt_neox", dict(num_attention_heads=3, rope_parameters=PARTIAL)),
+    Shape("gpt_neo", "gpt_neo", dict(num_attention_heads=3, attention_types=LAYERS)),
+    Shape("opt", "opt", dict(num_attention_heads=3, ffn_dim=36, word_embed_proj_dim=24)),
+    Shape("phi3", "phi3", dict(rope_parameters=PARTIAL, pad_token_id=None)),
+    Shape("olmo2", "olmo2", dict(pad_token_id=None)),
+    Shape("gemma2", "gemma2", dict(final_logit_softcapping=3.0, **WINDOWS)),
+    Shape("gemma3_text", "gemma3_text", WINDOWS),
 )
 
 

@@ -17,7 +17,18 @@ import torch
 from torch import Generator, Tensor
 from transformers.utils.import_utils import is_accelerate_available
 
-from benchmarks.speed.gpu.cases import ALL, ATTRIBUTION, CPU, FEW, TOKENS, Case, Shape, case_of
+from benchmarks.speed.gpu.cases import (
+    ALL,
+    ATTRIBUTION,
+    CPU,
+    FEW,
+    MASKS,
+    SCHEDULE,
+    TOKENS,
+    Case,
+    Shape,
+    case_of,
+)
 from benchmarks.speed.gpu.parts import Measurement, Row, Setting
 from benchmarks.speed.random_models import random_task
 from edgewise.attribution import Attribution
@@ -25,7 +36,7 @@ from edgewise.circuit import Circuit
 from edgewise.discovery import Checkpoint, Meter
 from edgewise.evaluate import evaluate
 from edgewise.graph import ABLATIONS, Ablation, Graph
-from edgewise.mask_training import MaskTraining
+from edgewise.mask_training import MaskMethod, MaskTraining
 from edgewise.precision import products_in
 from edgewise.prefix import NO_PREFIX, Prefix
 from edgewise.prompts import PromptPairs
@@ -37,8 +48,7 @@ from methods.edge_pruning import EdgePruning
 
 Tensors = Sequence[Tensor]
 Run = Callable[[MaskedTransformer], list[Tensor]]
-SCHEDULE: dict[str, Any] = dict(steps=10, warmup_steps=0, target_warmup_steps=5)
-TRAINING = EdgePruning(batch_size=4, node_loss=True, **SCHEDULE)
+TRAINING = EdgePruning(node_loss=True, **SCHEDULE)
 ACDCS = {"gpt2": ACDC(0.02), "llama": ACDC(0.08)}
 """At these thresholds edges stay, edges are dropped untested, and no decision is close."""
 
@@ -246,6 +256,20 @@ def _cut(training: MaskTraining, graph: Graph) -> Tensor:
     return circuit.mask.double()
 
 
+def _replayed(method: MaskMethod, case: Case) -> Row:
+    """A training whose steps are recorded and replayed ends as one of single steps does."""
+
+    def trained() -> list[Tensor]:
+        generator = Generator(case.model.device).manual_seed(0)
+        task = _task(case.model, n_targets=1)
+        extra = method.discover(case.model, task, generator=generator).extra
+        return [extra[name] for name in sorted(extra)]
+
+    single_steps = trained()
+    with mock.patch.object(case.model, "cuda_graphs", True):
+        return _held(trained(), single_steps, 1e-4)
+
+
 def _divergences(model: MaskedTransformer) -> list[Tensor]:
     """The KL of circuits of six sizes on six prompts, under every ablation."""
     task, soft = _task(model), _soft(model.graph, 6)
@@ -325,6 +349,7 @@ CHECKS: tuple[Check, ...] = (
             ("Edge Pruning twice", partial(_twice, _five_steps), _SINGLE),
         )
     ),
+    *((f"{method.label}, replayed", partial(_replayed, method), _DOUBLE, FEW) for method in MASKS),
     ("home on the CPU", partial(_two_devices, home_on_the_cpu=True), _SINGLE, FEW),
     ("a layer on the CPU", partial(_two_devices, home_on_the_cpu=False), _SINGLE, FEW),
 )
