@@ -4,14 +4,19 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from tabulate import LATEX_ESCAPE_RULES
+
 from benchmarks.report.comparison import DEFAULT_SPARSITIES, Comparison, comparisons
 from benchmarks.report.panels import Panel, grouped
 from benchmarks.report.results import Results
-from benchmarks.report.table import latex_text, write_text
+from benchmarks.report.table import write_text
 
 COLUMN_CHARACTERS = 56
 """What a column of 3.25 inches holds at 8 pt."""
 NAME = "pivot"
+_ESCAPED = str.maketrans(LATEX_ESCAPE_RULES) | str.maketrans(
+    {"‖": r"$\Vert$", "−": "$-$", "×": r"$\times$", "τ": r"$\tau$", "≥": r"$\ge$", "≤": r"$\le$"}
+)
 
 
 def write_pivots(
@@ -81,6 +86,11 @@ def caption(found: Sequence[Comparison]) -> str:
         "75 to 100 % of the edges; --: no such circuit."
     )
     return latex_text(words)
+
+
+def latex_text(words: str) -> str:
+    """Plain words for LaTeX."""
+    return words.translate(_ESCAPED)
 
 
 def _model(panel: Panel) -> str:

@@ -1,4 +1,7 @@
-"""A report: DIR/report.html, DIR/tables as Markdown, LaTeX and CSV, DIR/figures as PNG and SVG."""
+"""A report: DIR/report.html, DIR/tables as Markdown and CSV, DIR/figures as PNG and SVG.
+
+LaTeX is written of the tables that papers print alone, the pivots.
+"""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -10,7 +13,7 @@ from benchmarks.report.figures.paper import inches_of, paper_figure
 from benchmarks.report.panels import grouped
 from benchmarks.report.pivots import NAME, write_pivots
 from benchmarks.report.results import Results
-from benchmarks.report.table import SUFFIXES, aligned, comma_separated, write_table, write_text
+from benchmarks.report.table import aligned, comma_separated, write_table, write_text
 from benchmarks.report.tables import TABLES
 
 FORMATS = ("pdf", "svg", "png")
@@ -94,8 +97,7 @@ def listed(names: Collection[str]) -> str:
 
 def _remove_others(folder: Path, written: Collection[Path]) -> None:
     """Remove tables and figures of ours that no longer apply; files of other names are left."""
-    patterns = [f"tables/{table.name}{suffix}" for table in TABLES for suffix in SUFFIXES]
-    patterns.append(f"tables/{NAME}-*.tex")
+    patterns = [*(f"tables/{table.name}.*" for table in TABLES), f"tables/{NAME}-*.tex"]
     for plot in PLOTS:
         for kind in ("png", "svg"):
             patterns += [f"figures/{plot.name}.{kind}", f"figures/{plot.name}-*.{kind}"]

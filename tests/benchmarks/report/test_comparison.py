@@ -11,7 +11,7 @@ import pytest
 from benchmarks.record import Finished
 from benchmarks.report.comparison import compare, comparisons, holm, p_values_of_differences
 from benchmarks.report.page.answer import answer
-from benchmarks.report.pivots import number, pivot, write_pivots
+from benchmarks.report.pivots import latex_text, number, pivot, write_pivots
 from benchmarks.report.results import Results
 from tests.benchmarks.samples import GRAPH
 
@@ -94,6 +94,11 @@ def test_numbers_have_three_digits_and_are_never_shown_as_nought() -> None:
     assert [number(n) for n in (12.34, 1.0, 0.12345, 0.00123, 0.00001, 0.0)] == [
         *("12.3", "1.00", "0.123", "0.0012", "$<$0.0001", "0"),
     ]
+
+
+def test_words_are_escaped_where_latex_would_not_print_them() -> None:
+    assert latex_text("50 % & {x}, #1, a_b") == r"50 \% \& \{x\}, \#1, a\_b"
+    assert latex_text("KL(full ‖ circuit) ≤ 1") == r"KL(full $\Vert$ circuit) $\le$ 1"
 
 
 @pytest.mark.slow
