@@ -8,7 +8,7 @@ import click
 
 from benchmarks.cli.machine import Machine, machine_options
 from benchmarks.cli.running import PROMPTS, jobs_options, run_suite
-from benchmarks.cli.shared import EXAMPLE, end_with, resumable, verb
+from benchmarks.cli.shared import EXAMPLE, end_with, resumable, sparsities_of, verb
 from benchmarks.hub import check_models
 from benchmarks.names import split_names
 
@@ -100,7 +100,7 @@ def compare(
         [in_full(method, here) for method in split_names(methods)] if methods else METHODS,
         model,
         {kind: number for kind, number in sizes.items() if number is not None},
-        _numbers(sparsities),
+        sparsities_of(sparsities),
         seeds or (0,),
         "" if out is None else out.resolve().name,
     )
@@ -197,17 +197,6 @@ def _report(folder: Path, outcomes: "list[Outcome]") -> None:
     pages = [str(path) for path in written if path.suffix == ".html"]
     where = dict.fromkeys(f"{path.parent}/" for path in written if path.suffix != ".html")
     click.echo(f"\nLook at: {', '.join([*pages, *where])}")
-
-
-def _numbers(texts: tuple[str, ...]) -> list[float]:
-
-    numbers = []
-    for text in split_names(texts) if texts else ():
-        try:
-            numbers.append(float(text))
-        except ValueError:
-            raise ValueError(f"sparsity {text!r}; expected a number from 0 to 1") from None
-    return numbers
 
 
 def _keep(text: str, file: Path) -> None:
