@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmarks.cli.machine import Machine, machine_options
-from benchmarks.cli.running import PROMPTS, jobs_options, run_suite
+from benchmarks.cli.running import PROMPTS, SET, jobs_options, run_suite
 from benchmarks.cli.shared import EXAMPLE, end_with, resumable, sparsities_of, verb
 from benchmarks.hub import check_models
 from benchmarks.names import split_names
@@ -65,6 +65,7 @@ TEMPLATE = Path(__file__).with_name("template.toml")
     "--out", type=Path, metavar="DIR", help="Results folder; default: runs/compare-MODEL."
 )
 @click.option("--save", type=Path, metavar="FILE.toml", help="Keep the suite for `edgewise run`.")
+@SET
 @click.option("--dry-run", is_flag=True, help="Estimate the cost, and stop.")
 @machine_options
 @jobs_options
@@ -80,6 +81,7 @@ def compare(
     hours: float | None,
     out: Path | None,
     save: Path | None,
+    assignments: tuple[str, ...],
     dry_run: bool,
     machine: Machine,
     jobs: dict[str, Any],
@@ -92,6 +94,7 @@ def compare(
     """
     check_models([model] if model else [], split_names(tasks))
     from benchmarks.grid.comparison import METHODS, Comparison, as_written
+    from benchmarks.grid.overrides import Overrides, parse_overrides
     from edgewise.own_code import in_full
 
     here = Path.cwd()
@@ -103,6 +106,7 @@ def compare(
         sparsities_of(sparsities),
         seeds or (0,),
         "" if out is None else out.resolve().name,
+        Overrides(settings=parse_overrides(assignments)).in_full(here).settings,
     )
     folder = out or Path("runs") / comparison.title
     if "TORCHELASTIC_RUN_ID" in os.environ:
