@@ -208,7 +208,8 @@ def test_a_gradient_of_the_gradient_is_an_error(case: Case) -> None:
 @pytest.mark.parametrize("ablation", ["interchange", "mean"])
 def test_ablated_values_get_the_gradient_of_the_slow_twins(ablation: Any, recompute: bool) -> None:
     hf = gpt2(**SMALL).double()
-    model = MaskedTransformer(hf, recompute=recompute)
+    model = MaskedTransformer(hf)
+    model.recompute = recompute
     clean, corrupted = (random_tokens(2, 4, seed=seed) % 9 for seed in (1, 2))
     values = ablated_by(ablation, model, corrupted)
     assert values is not None
