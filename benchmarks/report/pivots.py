@@ -156,7 +156,7 @@ def caption(columns: Sequence[Column], reasons: Mapping[str, str]) -> str:
         words += " Circuits found whole have 75 to 100 % of the edges."
     asked_for = [(one, asked) for one in columns for asked in one.asked if asked != one.sparsity]
     for (asked, at), group in grouped(asked_for, lambda pair: (pair[1], pair[0].sparsity)).items():
-        tasks = ", ".join(one.panel.heading for one, _ in group)
+        tasks = "; ".join(one.panel.heading for one, _ in group)
         words += f" {100 * at:g} % is the measured sparsity nearest to {100 * asked:g} % ({tasks})."
     noted = "; ".join(
         rf"\textsuperscript{{{letter}}}\,{latex_text(reason)}" for reason, letter in reasons.items()

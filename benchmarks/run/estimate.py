@@ -161,9 +161,11 @@ def _of_cell(
     method, n_train = cell.build(), len(task.train)
     passes, overhead = method.most_passes(model.graph, n_train), 0.0
     if passes is not None and cost is not None:
-        passes *= cost.share
+        searches = passes / cost.most  # a wrapper may run several
+        passes = searches * cost.passes
         # Small passes one after the other: a search takes longer than its products.
-        overhead = max(0.0, cost.seconds - passes * min(n_train, PROMPTS) * speed.mean)
+        products = cost.passes * min(n_train, PROMPTS) * speed.mean
+        overhead = searches * max(0.0, cost.seconds - products)
     # Rankings are also cut to the sizes of the bench's circuits.
     circuits = sum(other.build().gives == "a circuit" for other in others)
     sizes = len(cell.sparsities) + len(task.true_circuits.get(task.ablation, ()))

@@ -21,9 +21,10 @@ SECONDS = 10.0
 
 @dataclass(frozen=True)
 class SearchCost:
-    """`share` of the passes that the search costs at most, and the seconds of a short search."""
+    """The passes of a search, what it says that it costs at most, and a short search's seconds."""
 
-    share: float
+    passes: float
+    most: float
     seconds: float
 
 
@@ -52,7 +53,7 @@ def probe_search(search: Method, model: MaskedTransformer, task: Task) -> Search
         return None
     passes = (model.flops - flops) / model.forward_flops(short.train.lengths) / fraction
     seconds = (time.perf_counter() - started) / fraction
-    return SearchCost(min(1.0, passes / most), seconds)
+    return SearchCost(min(most, passes), most, seconds)
 
 
 def _fraction(model: MaskedTransformer, n_readers: int) -> float:
