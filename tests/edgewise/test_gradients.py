@@ -213,10 +213,10 @@ def test_ablated_values_get_the_gradient_of_the_slow_twins(ablation: Any, recomp
     clean, corrupted = (random_tokens(2, 4, seed=seed) % 9 for seed in (1, 2))
     values = ablated_by(ablation, model, corrupted)
     assert values is not None
-    leaves = [random_soft_masks(model.graph, 1)[0].double(), values.clone()]
-    leaves = [leaf.requires_grad_() for leaf in leaves]
-    expected = torch.autograd.grad(weighted(twin_logits(hf, model, clean, *leaves)), leaves)
-    found = torch.autograd.grad(weighted(model(clean, *leaves)), leaves)
+    mask = random_soft_masks(model.graph, 1)[0].double().requires_grad_()
+    values = values.clone().requires_grad_()
+    slow, fast = twin_logits(hf, model, clean, mask, values), model(clean, mask, values)
+    expected, found = (torch.autograd.grad(weighted(one), [mask, values]) for one in (slow, fast))
     torch.testing.assert_close(found, expected)
     assert bool((expected[1].abs().amax((-3, -1)) > 0).all()), "every writer's values matter"
 
