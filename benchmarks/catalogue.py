@@ -1,7 +1,7 @@
 """Lists methods, tasks and suites, one line each, or describes one of them.
 
-Methods and tasks are read from `catalogue.json`, which `make docs` writes from the code, so that
-listing does not import torch.
+Methods, tasks and the names of models are read from `catalogue.json`, which `make docs` writes from
+the code, so that listing does not import torch.
 """
 
 import json
@@ -49,6 +49,11 @@ def describe(name: str) -> str:
 def owns_model(task: str) -> bool:
     """Whether a task comes with its own model; False for a name that is not in the catalogue."""
     return _read()["tasks"].get(task, {}).get("model") == "its own"
+
+
+def models() -> list[str]:
+    """The names of the models that come with the package."""
+    return _read()["models"]
 
 
 def method_table() -> str:

@@ -30,7 +30,7 @@ from edgewise.pretrained import load_tokenizer
 from methods import METHODS
 from tasks import PREFIX, TASKS, CustomTask, TaskBuilder
 from tasks.models.bundled import FOLDER
-from tasks.models.tiny import tiny_tokenizer
+from tasks.models.tiny import TINY_MODELS, tiny_tokenizer
 from tasks.tracr import CATEGORICAL_METRICS, NUMERICAL_METRICS, TracrTask
 
 Rows = list[dict[str, str]]
@@ -58,12 +58,13 @@ def pages(folder: Path) -> dict[Path, str]:
 
 
 def catalogue_file() -> str:
-    """What `edgewise list` shows of methods and tasks, as JSON."""
-    found = {
+    """What `edgewise list` shows of methods and tasks, and the package's models, as JSON."""
+    found: dict[str, Any] = {
         "methods": {name: _method_facts(name) for name in METHODS},
         "tasks": {name: _task_facts(task) for name, task in TASKS.items()},
     }
     found["tasks"][f"{PREFIX}FILE.jsonl"] = {"what": _documentation(CustomTask)[0]}
+    found["models"] = [BUNDLED, *TINY_MODELS]
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from benchmarks.catalogue import owns_model
+from benchmarks.catalogue import models, owns_model
 from benchmarks.names import SUITES
 
 SECONDS = 1.0
@@ -71,7 +71,7 @@ def check_models(ids: Iterable[str], tasks: Collection[str]) -> None:
 
 def _is_on_hub(name: str) -> bool:
     """Whether it is neither ours nor a folder, by its name."""
-    if name in ("", "bundled", "tiny-llama", "tiny-gpt2") or name[0] in ".~":
+    if name in ("", *models()) or name[0] in ".~":
         return False
     path = Path(name)
     return not path.is_absolute() and len(path.parts) <= 2 and not path.exists()

@@ -217,3 +217,13 @@ def mean_activations(
         total[: len(position)] += activations.sum(0, dtype=torch.float64)
     reached = (torch.arange(width, device=model.device) < pairs.lengths[:, None]).sum(0)
     return (total / reached.clamp(min=1)[:, None, None]).to(model.dtype)
+
+
+def mean_of_positions(
+    model: MaskedTransformer, pairs: PromptPairs
+) -> Float[Tensor, "writer d_model"]:
+    """Every writer's mean output over all tokens of the corrupted prompts."""
+    means, lengths = mean_activations(model, pairs), pairs.lengths.to(model.device)
+    reached = (torch.arange(len(means), device=model.device) < lengths[:, None]).sum(0)
+    weights = (reached / reached.sum()).to(means.dtype)
+    return (means * weights[:, None, None]).sum(0)

@@ -171,6 +171,25 @@ class Graph:
     def n_edges(self) -> int:
         return int(self.legal.sum())
 
+    @cached_property
+    def rerun_shares(self) -> Float[Tensor, " reader"]:
+        """About which share of the model a change to each reader's input makes run again.
+
+        All blocks count alike, `out` too. Those after the reader's run, and of its own what the
+        reader feeds.
+        """
+        shares = torch.ones(len(self.readers), dtype=torch.float64)
+        for block in self.blocks[:-1]:
+            n_writers = block.writers.stop - block.writers.start
+            fed = self.affects[block.readers, block.writers].sum(1) / n_writers
+            shares[block.readers] = fed + len(self.blocks) - 1 - block.index
+        return shares / len(self.blocks)
+
+    @property
+    def passes_over_edges(self) -> float:
+        """About how many forward passes it takes to change every edge, one after the other."""
+        return float((self.legal.sum(1) * self.rerun_shares).sum())
+
     def live(
         self, mask: Bool[Tensor, "*circuits reader writer"], ablation: Ablation
     ) -> Bool[Tensor, "*circuits reader writer"]:

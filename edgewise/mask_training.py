@@ -20,7 +20,7 @@ from edgewise.circuit import Circuit, EdgeScores
 from edgewise.cuda_graph import RecordedStep, can_record
 from edgewise.discovery import Checkpoint
 from edgewise.graph import Graph
-from edgewise.memory import training_bytes
+from edgewise.memory import training_bytes, writers_bytes
 from edgewise.method import Count, Family, Method
 from edgewise.progress import note, track
 from edgewise.task import Loss, Task
@@ -40,6 +40,9 @@ class Masks(ABC):
     """Those updated by gradient ascent, such as the multipliers of a constraint."""
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
+    ablated: Tensor | None = None
+    """One of the trained tensors, `[writer, d_model]`: what removed edges carry at every position,
+    instead of what the task's ablation gives."""
     max_gradient_norm: float | None = None
     """Gradients of all trained tensors together are scaled down to this norm."""
 
@@ -109,9 +112,11 @@ class MaskTraining:
         self.masks, self._model, self._generator = masks, model, generator
         self._loss = task.training_loss if loss is None else loss
         self._n_drawn, self._repeats = min(batch_size, len(task.train)), repeats
-        needed = training_bytes(model)
-        self.batches = Batches(model, task.train, task.ablation, pass_bytes=needed)
-        self._is_recorded = _is_recordable(self.batches)
+        needed, ablation = training_bytes(model), task.ablation
+        if masks.ablated is not None:  # the values of all tokens, and their gradients
+            needed, ablation = needed + 2 * writers_bytes(model), "zero"
+        self.batches = Batches(model, task.train, ablation, pass_bytes=needed)
+        self._is_recorded = masks.ablated is None and _is_recordable(self.batches)
         self._rates = [masks.rates[name] for name in masks.parameters]
         self._optimiser = torch.optim.AdamW(
             [
@@ -148,8 +153,8 @@ class MaskTraining:
     def _one_step(self, drawn: Int[Tensor, " batch"], noise: Tensor) -> None:
         """One update: the masks' gradient, then from it the gradients of what is trained."""
         masks, penalty = self.masks.sample(noise)
-        gradient = self.gradient(masks.detach().requires_grad_(), drawn)
         self._optimiser.zero_grad()
+        gradient = self.gradient(masks.detach().requires_grad_(), drawn)
         if penalty is None:
             masks.backward(gradient)
         else:
@@ -161,20 +166,32 @@ class MaskTraining:
         self._optimiser.step()
 
     def gradient(self, masks: SampledMasks, drawn: Int[Tensor, " batch"]) -> SampledMasks:
-        """The mean loss's gradient; a batch whose writers take too much memory runs in slices."""
-        total = torch.zeros_like(masks)
+        """The mean loss's gradient; a batch whose writers take too much memory runs in slices.
+
+        Trained ablated values get theirs here, too, as their `grad`.
+        """
+        values = self.masks.ablated
+        leaves = [masks] if values is None else [masks, values]
+        totals = [torch.zeros_like(leaf) for leaf in leaves]
         self._last_loss = torch.zeros((), device=masks.device)
         paired = len(masks) > 1
         mine = parallel.share(torch.arange(len(drawn), device=drawn.device))
         for places in mine.split(self.batches.n_prompts_at_once):
             batch = self.batches.batch(drawn[places])
             mask = masks[samples_of(places, len(masks), len(drawn))] if paired else masks[0]
-            given = batch.tokens, mask, batch.ablated, batch.targets, batch.prefix
+            ablated = batch.ablated
+            if values is not None:
+                ablated = values.expand(batch.tokens.shape[1], -1, -1)
+            given = batch.tokens, mask, ablated, batch.targets, batch.prefix
             logits = self._model(*given, paired=paired)
             loss = self._loss(logits, batch.full_logits, batch.pairs).sum()
-            total += torch.autograd.grad(loss / len(drawn), masks)[0]
+            found = torch.autograd.grad(loss / len(drawn), leaves)
+            for total, gradient in zip(totals, found, strict=True):
+                total += gradient
             self._last_loss += loss.detach() / len(drawn)
-        return parallel.total(total)
+        if values is not None:
+            values.grad = parallel.total(totals[1])
+        return parallel.total(totals[0])
 
     def facts(self) -> dict[str, float]:
         """The last step's loss, of this rank's prompts, and what the masks say."""

@@ -29,11 +29,14 @@ def running(
     By default the parts are computed from the masks and from the outputs that the buffer holds.
     Inside `changing_row`, known `parts` can be given instead; then the CPU does not read the masks.
 
-    Raises RuntimeError for a run inside another and for one that ends early. If a run fails for any
-    reason, the next run reuses nothing but the embeddings.
+    Raises ValueError if ablated values are to have a gradient and the masks are not: then some
+    components would not run. Raises RuntimeError for a run inside another and for one that ends
+    early. If a run fails for any reason, the next run reuses nothing but the embeddings.
     """
     if buffer.is_running:
         raise RuntimeError("a run of a writers' buffer inside another run of it")
+    if buffer.is_ablated_trained and not masks.requires_grad:
+        raise ValueError("masks without a gradient; expected one, as ablated values have one, too")
     buffer.is_running, buffer.n_runs = True, buffer.n_runs + 1
     try:
         if parts is None:

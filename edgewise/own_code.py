@@ -7,6 +7,7 @@ entry points, and counts by its version.
 
 import hashlib
 import os
+import re
 import sys
 import traceback
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from typing import Any
 from edgewise.files import expanded
 
 _MODULES = "edgewise_own_code_"
+_REFERENCE = re.compile(r"[^\s,()=][^,()=]*\.py:\w+")
+"""In a list of names with settings in parentheses."""
 
 
 class OwnCodeError(Exception):
@@ -49,6 +52,16 @@ def in_full(name: str, folder: Path) -> str:
         return name
     file, colon, attribute = name.rpartition(":") if ".py:" in name else (name, "", "")
     return f"{os.path.abspath(folder / expanded(file))}{colon}{attribute}"
+
+
+def all_in_full(names: str, folder: Path) -> str:
+    """A list of names, as wrappers take it, in which those of objects in files have full paths."""
+    return _REFERENCE.sub(lambda match: in_full(match[0], folder), names)
+
+
+def all_short(names: str) -> str:
+    """A list of names, as wrappers take it, without the folders and endings of files."""
+    return _REFERENCE.sub(lambda match: short_name(match[0]), names)
 
 
 def short_name(reference: str) -> str:

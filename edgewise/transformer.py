@@ -162,11 +162,11 @@ class MaskedTransformer:
         """Logits `[batch, position, vocab]`, with the mask's leading axis in front if it has one.
 
         `mask=None` is the full model. `ablated` is what removed edges carry, as `activations` gives
-        it; `[position, writer, d_model]` for a mean; None for zero ablation. `targets` restricts
-        the logits to those positions. Entries of the mask outside `graph.legal` are ignored.
-        `prefix` stands before the tokens; a masked pass takes it under interchange ablation alone.
-        Every mask runs on every prompt, unless they are `paired`: then there is one mask for each
-        prompt, and the logits have no axis of masks.
+        it; `[position, writer, d_model]` for a mean; None for zero ablation. It may have a gradient
+        if the mask has one. `targets` restricts the logits to those positions. Entries of the mask
+        outside `graph.legal` are ignored. `prefix` stands before the tokens; a masked pass takes it
+        under interchange ablation alone. Every mask runs on every prompt, unless they are `paired`:
+        then there is one mask for each prompt, and the logits have no axis of masks.
         """
         if mask is None:
             tokens = self.checked(tokens, prefix)

@@ -16,18 +16,22 @@ from edgewise.graph import Graph
 from edgewise.method import Family, Method
 from edgewise.task import Task
 
-_NAME = re.compile(r"\s*([\w-]+)\s*(?:\(([^()]*)\))?\s*(?:,|$)")
+_NAME = re.compile(r"\s*((?:[^,()]*:)?[\w-]+)\s*(?:\(([^()]*)\))?\s*(?:,|$)")
 
 
 @dataclass(frozen=True)
 class InnerMethod:
-    """What an inner method is, as part of what defines a cell."""
+    """What an inner method is, as part of what defines a cell.
+
+    `reference` is what it is found by, if not by its name; that is no part of the definition.
+    """
 
     method: str
     method_version: int
     settings: Mapping[str, Any] = field(hash=False)
     code: str | None = None
-    """The package that it comes from, with its version, if it is not one of Edgewise's own."""
+    """Of a method of the user's own, the hash of its file, or its package with the version."""
+    reference: str | None = None
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,8 @@ class Wrapper(Method):
     """
 
     methods: str
-    """The methods inside, by name, with commas between them and settings in parentheses:
-    `eap-ig(steps=10, rule=right), gim`."""
+    """The methods inside, with commas between them and settings in parentheses:
+    `eap-ig(steps=10, rule=right), gim`. Each is a name or `FILE.py:NAME`."""
     family: ClassVar[Family] = "attribution"
     takes_one: ClassVar[bool] = False
     """Whether there is one inner method; otherwise there are two or more."""

@@ -10,10 +10,12 @@ accumulates in one buffer of the same shape.
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from edgewise.graph import Graph
@@ -60,19 +62,27 @@ class WriterBuffer:
         if self._aligned > 1:
             self.delta.zero_()
             self._blank[:] = False
-        self.ablated = self.residual = None
-        if ablated is not None:
-            full = ablated.expand(*tokens.shape, n_writers, d_model)
-            self.ablated = full.reshape(tokens.numel(), n_writers, d_model)
-            self.residual = _residual_stream(graph, self.ablated)
-        self._gradient: Tensor | None = None
-        self.is_running, self.n_runs = False, 0  # of those that have begun
         # Reads and writes pass this empty tensor on, so that autograd runs their backward passes
         # in exactly the reverse order, although autograd does not see the data in the buffer.
         self.clock = torch.empty(0, dtype=dtype, device=device)
+        self.ablated = self.residual = None
+        if ablated is not None:
+            full = ablated.expand(*tokens.shape, n_writers, d_model)
+            full = full.reshape(tokens.numel(), n_writers, d_model)
+            self.residual = _residual_stream(graph, full)
+            if self.is_ablated_trained:
+                self.clock = _Subtracted.apply(full, self.clock, self)
+            self.ablated = full.detach()
+        self._gradient: Tensor | None = None
+        self.is_running, self.n_runs = False, 0  # of those that have begun
         self.held = HeldOutputs(graph, n_masks, dtype, device, paired=paired)
         embeddings = slice(0, len(graph.embeddings))
         self.store(embedded, range(n_masks), embeddings, embeddings)
+
+    @property
+    def is_ablated_trained(self) -> bool:
+        """Whether a gradient is wanted of what removed edges carry."""
+        return self.residual is not None and self.residual.requires_grad
 
     def rounded(self, n_writers: int) -> int:
         """`n_writers` rounded up to the alignment."""
@@ -135,6 +145,24 @@ class WriterBuffer:
         elif start:
             self._gradient.zero_()
         return self._gradient
+
+
+class _Subtracted(torch.autograd.Function):
+    """The gradient of ablated values as what is subtracted from every output in the store.
+
+    It is minus the writers' gradient, which is complete when the first clock's gradient comes. As
+    part of the residual stream the values get a gradient from autograd.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, ablated: Tensor, clock: Tensor, buffer: WriterBuffer) -> Tensor:
+        ctx.buffer, ctx.n_writers = buffer, ablated.shape[1]
+        return clock.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, clock: Tensor) -> tuple[Tensor | None, ...]:
+        return -ctx.buffer.gradient()[:, :, : ctx.n_writers].sum(0), None, None
 
 
 @lru_cache(maxsize=8)

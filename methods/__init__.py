@@ -125,8 +125,19 @@ def _problem(kind: Any) -> str:
 
 
 def build(name: str, settings: Mapping[str, Any], inner: Sequence[InnerMethod] = ()) -> Method:
-    """The method of this name with these settings; a wrapper with its inner methods."""
+    """The method of this name with these settings; a wrapper with its inner methods.
+
+    Raises ValueError if the file of one of these has changed.
+    """
     method = find_method(name)[0](**settings)
     if isinstance(method, Wrapper):
-        return method.around([build(one.method, one.settings) for one in inner])
+        return method.around([_build_inner(one) for one in inner])
     return method
+
+
+def _build_inner(one: InnerMethod) -> Method:
+    reference = one.reference or one.method
+    kind, source = find_method(reference)
+    if source is not None and source.digest != one.code:
+        raise ValueError(f"the file of {reference} has changed since the run began")
+    return kind(**one.settings)

@@ -69,8 +69,8 @@ class ACDC(Method):
         task.objective(self.objective)
 
     def most_passes(self, graph: Graph, n_prompts: int) -> float:
-        """One for each edge; few tests run the whole model, and many edges are not tested."""
-        return 3.0 + graph.n_edges
+        """Those of a search that removes nothing: of each test, what follows the edge's reader."""
+        return 3.0 + graph.passes_over_edges
 
     @torch.no_grad()
     def discover(

@@ -3,7 +3,7 @@
 `score[r, w]` is how much the loss grows when that edge is removed and all others stay. Gradients
 estimate this to first order; edges that matter only together score low here as well.
 Cost: at most one forward pass per edge, of which only what follows the edge's reader is run: about
-half of it. Several edges are removed side by side.
+a third of it. Several edges are removed side by side.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Exact(Attribution):
     version: ClassVar[int] = 1
 
     def most_passes(self, graph: Graph, n_prompts: int) -> float:
-        return 2.0 + graph.n_edges
+        return 2.0 + graph.passes_over_edges
 
     @torch.no_grad()
     def scores(self, batch: PromptBatch) -> PromptScores:

@@ -2,23 +2,27 @@
 
 Every edge is kept with a probability p = σ(θ). A mask is 1 or 0 most of the time, and between the
 two with probability p(1 − p): then, and only then, p gets the mask's gradient. The loss has
-`λ Σ p` added, and a term for heads, which are cheaper to remove as a whole.
+`λ Σ p` added, and a term for heads, which are cheaper to remove as a whole. What removed edges
+carry can be learned along with the masks (optimal ablation, Li & Janson 2024).
 Cost: one masked forward and one backward pass per sampled mask in each step, plus one full and one
 corrupted run per prompt in all.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from edgewise.batches import mean_of_positions
 from edgewise.circuit import EdgeScores
 from edgewise.graph import Graph
-from edgewise.mask_training import MaskMethod, Masks, SampledMasks
+from edgewise.mask_training import MaskMethod, Masks, MaskTraining, SampledMasks
 from edgewise.method import Count, Positive
+from edgewise.task import Task
+from edgewise.transformer import MaskedTransformer
 
 START = 1.0
 """Every θ before the first step: p is 0.73."""
@@ -43,8 +47,16 @@ class UGS(MaskMethod):
     """Training pairs per step; all of them, if there are fewer."""
     samples: Count = 12
     """Masks drawn for each of these pairs."""
+    ablation_values: Literal["task", "learned"] = "task"
+    """What removed edges carry in training: what the task's ablation gives, or for every writer a
+    vector that is trained with the masks, the same at all positions. The circuits are evaluated
+    under the task's ablation all the same."""
+    values_learning_rate: Positive = 2e-3
+    """AdamW's for learned vectors. They start at the writers' means on the corrupted prompts, and
+    get the whole gradient; the published code passes them that of removed edges alone."""
     name: ClassVar[str] = "ugs"
     label: ClassVar[str] = "UGS"
+    added: ClassVar[tuple[str, ...]] = ("ablation_values", "values_learning_rate")
 
     @property
     def repeats(self) -> int:
@@ -53,6 +65,14 @@ class UGS(MaskMethod):
     def masks(self, graph: Graph, n_prompts: int, generator: Generator) -> "UniformMasks":
         """Each edge is kept with a probability of 0.73."""
         return UniformMasks(self, graph, n_prompts, generator.device)
+
+    def training(self, model: MaskedTransformer, task: Task, generator: Generator) -> MaskTraining:
+        if self.ablation_values == "task":
+            return super().training(model, task, generator)
+        masks = self.masks(model.graph, len(task.train), generator)
+        masks.learn_values(mean_of_positions(model, task.train), self.values_learning_rate)
+        given: dict[str, Any] = {"batch_size": self.batch_size, "repeats": self.repeats}
+        return MaskTraining(masks, model, task, generator, loss=self.loss(task), **given)
 
     def finish(self, trained: Mapping[str, Tensor], graph: Graph) -> EdgeScores:
         """The ranking by the trained logits θ, `logits` `[reader, writer]`."""
@@ -79,6 +99,12 @@ class UniformMasks(Masks):
         self._logits = torch.full((graph.n_edges,), START, device=device).requires_grad_()
         self.parameters, self.rates = {"logits": self._logits}, {"logits": method.learning_rate}
 
+    def learn_values(self, start: Float[Tensor, "writer d_model"], rate: float) -> None:
+        """Train what removed edges carry, too, from these values on."""
+        self.ablated = start.float().requires_grad_()
+        self.parameters = {**self.parameters, "ablated": self.ablated}
+        self.rates = {**self.rates, "ablated": rate}
+
     def noise(self, generator: Generator) -> Float[Tensor, "sample edge"]:
         shape = self._n_samples, len(self._logits)
         return torch.rand(shape, generator=generator, device=self._logits.device)
@@ -97,7 +123,8 @@ class UniformMasks(Masks):
         return strength * (torch.tanh(2 * edges / n_heads) * n_heads / 2).sum()
 
     def trained(self) -> dict[str, Tensor]:
-        return {"logits": self.table(self._logits.detach())}
+        values = {} if self.ablated is None else {"ablated": self.ablated.detach()}
+        return {"logits": self.table(self._logits.detach()), **values}
 
 
 def uniform_masks(

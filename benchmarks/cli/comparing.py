@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmarks.cli.machine import Machine, machine_options
-from benchmarks.cli.running import PROMPTS, jobs_options, run_suite
-from benchmarks.cli.shared import EXAMPLE, end_with, resumable, verb
+from benchmarks.cli.running import PROMPTS, SET, jobs_options, run_suite
+from benchmarks.cli.shared import EXAMPLE, end_with, resumable, sparsities_of, verb
 from benchmarks.hub import check_models
 from benchmarks.names import split_names
 
@@ -65,6 +65,7 @@ TEMPLATE = Path(__file__).with_name("template.toml")
     "--out", type=Path, metavar="DIR", help="Results folder; default: runs/compare-MODEL."
 )
 @click.option("--save", type=Path, metavar="FILE.toml", help="Keep the suite for `edgewise run`.")
+@SET
 @click.option("--dry-run", is_flag=True, help="Estimate the cost, and stop.")
 @machine_options
 @jobs_options
@@ -80,6 +81,7 @@ def compare(
     hours: float | None,
     out: Path | None,
     save: Path | None,
+    assignments: tuple[str, ...],
     dry_run: bool,
     machine: Machine,
     jobs: dict[str, Any],
@@ -92,6 +94,7 @@ def compare(
     """
     check_models([model] if model else [], split_names(tasks))
     from benchmarks.grid.comparison import METHODS, Comparison, as_written
+    from benchmarks.grid.overrides import Overrides, parse_overrides
     from edgewise.own_code import in_full
 
     here = Path.cwd()
@@ -100,9 +103,10 @@ def compare(
         [in_full(method, here) for method in split_names(methods)] if methods else METHODS,
         model,
         {kind: number for kind, number in sizes.items() if number is not None},
-        _numbers(sparsities),
+        sparsities_of(sparsities),
         seeds or (0,),
         "" if out is None else out.resolve().name,
+        Overrides(settings=parse_overrides(assignments)).in_full(here).settings,
     )
     folder = out or Path("runs") / comparison.title
     if "TORCHELASTIC_RUN_ID" in os.environ:
@@ -197,17 +201,6 @@ def _report(folder: Path, outcomes: "list[Outcome]") -> None:
     pages = [str(path) for path in written if path.suffix == ".html"]
     where = dict.fromkeys(f"{path.parent}/" for path in written if path.suffix != ".html")
     click.echo(f"\nLook at: {', '.join([*pages, *where])}")
-
-
-def _numbers(texts: tuple[str, ...]) -> list[float]:
-
-    numbers = []
-    for text in split_names(texts) if texts else ():
-        try:
-            numbers.append(float(text))
-        except ValueError:
-            raise ValueError(f"sparsity {text!r}; expected a number from 0 to 1") from None
-    return numbers
 
 
 def _keep(text: str, file: Path) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from benchmarks.cli.shared import EXAMPLE, verb
+from benchmarks.cli.shared import EXAMPLE, sparsities_of, verb
 
 if TYPE_CHECKING:
     from benchmarks.check.check import Difference
@@ -25,6 +25,13 @@ _PROOF = 3
     "--width", metavar="column|text|INCHES", help="The width of paper figures; default: text."
 )
 @click.option("--format", "formats", metavar="LIST", help="pdf,svg,png; default: pdf.")
+@click.option(
+    "--sparsity",
+    "sparsities",
+    multiple=True,
+    metavar="S,...",
+    help="The sparsities of paper tables, the nearest measured; default: 0.9,0.95,0.98.",
+)
 @verb
 def report(
     results: Path,
@@ -32,21 +39,27 @@ def report(
     metric: str | None,
     width: str | None,
     formats: str | None,
+    sparsities: tuple[str, ...],
 ) -> None:
     """Write a report of the results in DIR: a page, DIR/report.html, tables and figures.
 
     With any of the options, it writes figures for a paper to DIR/figures instead: at their printed
-    width, with the caption in a text file beside each. For timings, give the file that
-    `pytest --benchmark --benchmark-json FILE.json` wrote; tables and figures are written beside it.
+    width, with the caption in a text file beside each. A LaTeX table of methods by tasks goes to
+    DIR/tables. For timings, give the file that `pytest --benchmark --benchmark-json FILE.json`
+    wrote; tables and figures are written beside it.
     """
     from benchmarks.report.report import report, report_for_paper
     from benchmarks.speed.timings import report_timings
 
     main_tables: list[str] = []
-    if tasks or metric or width or formats:
-        kinds = (formats or "pdf").split(",")
+    if tasks or metric or width or formats or sparsities:
         written = report_for_paper(
-            results, tasks=tasks, metric=metric, width=width or "text", formats=kinds
+            results,
+            tasks=tasks,
+            metric=metric,
+            width=width or "text",
+            formats=(formats or "pdf").split(","),
+            sparsities=sparsities_of(sparsities) or None,
         )
     elif results.suffix == ".json":
         main_tables, written = report_timings(results)

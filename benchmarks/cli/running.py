@@ -26,6 +26,13 @@ class _Jobs(click.ParamType):
 
 
 PROMPTS = click.IntRange(1, 2**31 - 1)
+SET = click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="METHOD.KEY=VALUE",
+    help="A setting instead of the suite's; a list, such as [1, 2], gives one cell per value.",
+)
 _JOBS = (
     click.option(
         "--jobs",
@@ -72,13 +79,7 @@ def jobs_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--train", type=PROMPTS, metavar="N", help="Training prompts of every task.")
 @click.option("--validation", type=PROMPTS, metavar="N", help="Validation prompts.")
 @click.option("--test", type=PROMPTS, metavar="N", help="Test prompts.")
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="METHOD.KEY=VALUE",
-    help="A setting instead of the suite's; a list, such as [1, 2], gives one cell per value.",
-)
+@SET
 @machine_options
 @jobs_options
 @click.option("--dry-run", is_flag=True, help="Show what would run and what it may cost.")
@@ -204,6 +205,7 @@ def discover(
     """Run one cell, its settings as in a suite, and print what it found."""
     check_models([model] if model else [], [task])
     from benchmarks.cli.live import shown
+    from benchmarks.grid.overrides import with_inner_in_full
     from benchmarks.grid.settings import parse_assignments
     from benchmarks.grid.suite import single_cell
     from benchmarks.record import Finished
@@ -215,7 +217,8 @@ def discover(
     from edgewise.parallel import process_group, rank
 
     method, task = in_full(method, Path.cwd()), in_full(task, Path.cwd())
-    cell = single_cell(method, task, model=model, seed=seed, given=parse_assignments(assignments))
+    given = with_inner_in_full(parse_assignments(assignments), Path.cwd())
+    cell = single_cell(method, task, model=model, seed=seed, given=given)
     with process_group(device_of(machine.device)) as own:
         with shown():
             outcomes = run([cell], out, machine.options(own))

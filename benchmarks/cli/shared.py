@@ -3,12 +3,14 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from benchmarks.names import split_names
 
 if TYPE_CHECKING:
     from benchmarks.run.runner import Outcome
@@ -69,6 +71,17 @@ def resumable(command: Callable[..., Any]) -> Callable[..., Any]:
             signal.signal(signal.SIGTERM, before)
 
     return stoppable
+
+
+def sparsities_of(texts: Sequence[str]) -> list[float]:
+    """The numbers in texts in which commas separate them. Raises ValueError for any other text."""
+    numbers = []
+    for text in split_names(texts) if texts else ():
+        try:
+            numbers.append(float(text))
+        except ValueError:
+            raise ValueError(f"sparsity {text!r}; expected a number from 0 to 1") from None
+    return numbers
 
 
 def end_with(outcomes: "list[Outcome]") -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from benchmarks.grid.settings import defining
 from edgewise.graph import Ablation
 from edgewise.method import Method
-from edgewise.own_code import Source, is_reference, short_name
+from edgewise.own_code import Source, all_short, is_reference, short_name
 from edgewise.task import Sizes
 from edgewise.wrapper import InnerMethod
 from methods import build, find_method
@@ -108,14 +108,17 @@ class Cell:
 
     def definition(self) -> dict[str, Any]:
         """What defines its results. Device, package versions and commit do not."""
+        settings = defining(self.method, self.settings)
         inner = [
-            _without_none(vars(one), settings=defining(one.method, one.settings))
+            _without_none(vars(one), settings=defining(one.method, one.settings), reference=None)
             for one in self.inner
         ]
+        if inner:  # a file is told by what is in it, wherever it is
+            settings["methods"] = all_short(settings["methods"])
         return {
             "method": self.method,
             "method_version": self.method_version,
-            "settings": defining(self.method, self.settings),
+            "settings": settings,
             **({"inner": inner} if inner else {}),
             **({"code": self.source.digest} if self.source else {}),
             "sparsities": list(self.sparsities),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.grid.cell import BUNDLED
+from benchmarks.grid.overrides import Overrides
 from benchmarks.grid.settings import Settings
 from benchmarks.grid.tables import builder_of, method_of
 from edgewise.own_code import is_reference
@@ -35,6 +36,8 @@ class Comparison:
     sparsities: Sequence[float] = ()
     seeds: Sequence[int] = (0,)
     name: str = ""
+    settings: Mapping[str, Settings] = field(default_factory=dict)
+    """By method, those that stand instead of the budget's."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for methods and tasks that do not exist, and for an idle model."""
@@ -68,7 +71,7 @@ class Comparison:
         sizes = {task: {**self._prompts(task, presets), **self.sizes} for task in self.tasks}
         table["task"] = {task: own for task, own in sizes.items() if own}
         table["method"] = [entry for name in self.methods for entry in self._entries(name, presets)]
-        return table
+        return Overrides(settings=self.settings).applied(table)
 
     def _given(self) -> list[str]:
         """The tasks that run on the model."""

@@ -8,7 +8,10 @@ from typing import Any
 
 from benchmarks.grid.settings import Settings, parse_assignments
 from benchmarks.names import unknown
-from edgewise.own_code import in_full
+from edgewise.own_code import all_in_full, in_full
+
+METHODS_INSIDE = "methods"
+"""The setting of wrappers that names other methods."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,11 @@ class Overrides:
 
     def in_full(self, folder: Path) -> "Overrides":
         """The same with full paths of the user's own files, which are relative to `folder`."""
-        return replace(
-            self, tasks=_in_full(list(self.tasks), folder), settings=_in_full(self.settings, folder)
-        )
+        settings = {
+            in_full(method, folder): with_inner_in_full(own, folder)
+            for method, own in self.settings.items()
+        }
+        return replace(self, tasks=_in_full(list(self.tasks), folder), settings=settings)
 
     def applied(self, table: Mapping[str, Any]) -> dict[str, Any]:
         """The suite's table with what is given; what is wrong with the rest is left to its check.
@@ -99,7 +104,21 @@ def with_full_names(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         for key in ("name", "tasks", "cross", "task"):
             if key in owner and (key != "name" or owner is not full):
                 owner[key] = _in_full(owner[key], folder)
+    for entry in _tables(full.get("method")):
+        for settings in (entry, *_tables_of(entry.get("task"))):
+            settings.update(with_inner_in_full(settings, folder))
     return full
+
+
+def with_inner_in_full(settings: Settings, folder: Path) -> Settings:
+    """Settings in which the files of a wrapper's inner methods have full paths."""
+    match settings.get(METHODS_INSIDE):
+        case str() as names:
+            return {**settings, METHODS_INSIDE: all_in_full(names, folder)}
+        case list() as several:
+            texts = [all_in_full(n, folder) if isinstance(n, str) else n for n in several]
+            return {**settings, METHODS_INSIDE: texts}
+    return settings
 
 
 def _in_full(names: Any, folder: Path) -> Any:

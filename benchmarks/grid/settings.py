@@ -111,8 +111,8 @@ def inner_of(method: str, task: str, settings: Mapping[str, Any]) -> tuple[Inner
         else:
             try:
                 resolved = resolve(name, task, parse_assignments(assignments))
-                code = source.digest if source else None
-                inner.append(InnerMethod(name, found.version, resolved, code))
+                own = (source.digest, source.reference) if source else (None, None)
+                inner.append(InnerMethod(found.name, found.version, resolved, *own))
             except ValueError as error:
                 lines += str(error).splitlines()
     if lines:

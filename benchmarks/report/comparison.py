@@ -8,8 +8,8 @@ advantage of more edges. A method is worse than the best if the mean over prompt
 difference is above 0 in a one-sided bootstrap test, with Holm's correction over the methods.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from statistics import fmean, median
 from typing import Any
@@ -24,6 +24,9 @@ from benchmarks.store import Store
 DEFAULT_SPARSITIES = (0.9, 0.95, 0.98)
 LEAST_SHARE = 0.75
 DRAWS, LEVEL = 10_000, 0.05
+NO_CIRCUIT = f"no circuit with {100 * LEAST_SHARE:g} to 100 % of the edges"
+NOT_CUT = "ranking not cut at this sparsity"
+OTHER_SEEDS = "run on other seeds only"
 RULE = (
     "Best in bold, with all that are not significantly worse (paired bootstrap over test prompts, "
     "95 %, Holm's correction)."
@@ -68,6 +71,8 @@ class Comparison:
     edges: int
     seeds: Sequence[int]
     entries: Sequence[Entry]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Other methods that were run, and why they have no entry."""
 
     @property
     def best(self) -> Entry:
@@ -82,9 +87,9 @@ class Comparison:
 def compare(panel: Panel, store: Store, sparsity: float) -> Comparison | None:
     """None where fewer than two methods have a circuit of that sparsity, on the same seeds."""
     edges = round(panel.n_edges * (1 - sparsity))
-    candidates = _candidates(panel, edges)
-    seeds = _common_seeds(candidates)
-    candidates = [rows for rows in candidates if seeds <= {row.seed for row in rows}]
+    found = _candidates(panel, edges)
+    seeds = _common_seeds(found)
+    candidates = [rows for rows in found if seeds <= {row.seed for row in rows}]
     if len(candidates) < 2:
         return None
     entries: list[Entry] = []
@@ -96,7 +101,28 @@ def compare(panel: Panel, store: Store, sparsity: float) -> Comparison | None:
     sign = 1 if panel.records[0].metrics[panel.metric].better == "lower" else -1
     entries.sort(key=lambda entry: sign * entry.value.mean)
     values = sign * np.stack([entry.values for entry in entries])
-    return Comparison(panel, sparsity, edges, sorted(seeds), _judged(entries, values))
+    left_out = _left_out(panel, found, {entry.method for entry in entries})
+    return Comparison(panel, sparsity, edges, sorted(seeds), _judged(entries, values), left_out)
+
+
+def nearest_measured(panel: Panel, sparsity: float) -> float:
+    """The sparsity nearest to this one to which the panel's rankings were cut.
+
+    Without rankings it is this one: circuits found whole have sparsities of their own.
+    """
+    cuts = [row.edges for row in panel.rows if not (row.is_found or row.is_matched)]
+    edges = panel.n_edges * (1 - sparsity)
+    sizes = sorted({size for size in cuts if 0 < size < panel.n_edges})
+    if not sizes or round(edges) in cuts:
+        return sparsity
+    return _shortest(min(sizes, key=lambda size: abs(size - edges)), panel.n_edges)
+
+
+def _shortest(edges: int, n_edges: int) -> float:
+    """The sparsity with the fewest digits that leaves so many edges."""
+    exact = 1 - edges / n_edges
+    shorter = (round(exact, digits) for digits in range(1, 16))
+    return next((at for at in shorter if round(n_edges * (1 - at)) == edges), exact)
 
 
 def comparisons(
@@ -156,6 +182,18 @@ def _candidates(panel: Panel, edges: int) -> list[list[Row]]:
         if chosen:
             found.append(chosen)
     return found
+
+
+def _left_out(
+    panel: Panel, found: Sequence[Sequence[Row]], compared: Collection[str]
+) -> dict[str, str]:
+    """Why methods that were run are not compared."""
+    others_seeds = {rows[0].method for rows in found} - set(compared)
+    is_found = {row.method: row.is_found for row in panel.rows if row.method not in compared}
+    return {
+        method: OTHER_SEEDS if method in others_seeds else (NO_CIRCUIT if whole else NOT_CUT)
+        for method, whole in is_found.items()
+    }
 
 
 def _common_seeds(candidates: Sequence[Sequence[Row]]) -> set[int]:

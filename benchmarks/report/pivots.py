@@ -1,59 +1,132 @@
 """Tables for papers: methods by tasks and sparsities, in LaTeX, as wide as a column or a page."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
+from string import ascii_lowercase
 
-from benchmarks.report.comparison import DEFAULT_SPARSITIES, Comparison, comparisons
+from tabulate import LATEX_ESCAPE_RULES
+
+from benchmarks.drawing.style import method_style
+from benchmarks.record import FAILED, UNSUPPORTED, Damaged, Unfinished
+from benchmarks.report.comparison import (
+    DEFAULT_SPARSITIES,
+    Comparison,
+    Entry,
+    compare,
+    nearest_measured,
+)
 from benchmarks.report.panels import Panel, grouped
-from benchmarks.report.results import Results
-from benchmarks.report.table import latex_text, write_text
+from benchmarks.report.table import write_text
+from benchmarks.store import Store
 
 COLUMN_CHARACTERS = 56
 """What a column of 3.25 inches holds at 8 pt."""
 NAME = "pivot"
+_ESCAPED = str.maketrans(LATEX_ESCAPE_RULES) | str.maketrans(
+    {"‖": r"$\Vert$", "−": "$-$", "×": r"$\times$", "τ": r"$\tau$", "≥": r"$\ge$", "≤": r"$\le$"}
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """A task at the measured sparsity nearest to those that were asked for.
+
+    `comparison` is None where fewer than two methods can be compared.
+    """
+
+    panel: Panel
+    asked: list[float]
+    sparsity: float
+    comparison: Comparison | None
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        return self.comparison.entries if self.comparison else ()
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Methods that were run and have no entry, and why."""
+        if self.comparison:
+            return self.comparison.left_out
+        return {row.method: "fewer than two methods to compare" for row in self.panel.rows}
+
+
+def columns(
+    panels: Iterable[Panel], store: Store, sparsities: Sequence[float] | None = None
+) -> list[Column]:
+    """Of each panel, the sparsities measured that are nearest to those asked for.
+
+    None takes those of `DEFAULT_SPARSITIES` at which methods can be compared. Compiled programs are
+    left out: their true circuits say more than any metric does.
+    """
+    found: dict[tuple[Panel, float], Column] = {}
+    for panel in panels:
+        if panel.records[0].true_circuits:
+            continue
+        for asked in DEFAULT_SPARSITIES if sparsities is None else sparsities:
+            at = asked if sparsities is None else nearest_measured(panel, asked)
+            if (panel, at) not in found:
+                found[panel, at] = Column(panel, [], at, compare(panel, store, at))
+            found[panel, at].asked.append(asked)
+    return [one for one in found.values() if sparsities or one.comparison]
 
 
 def write_pivots(
-    results: Results, folder: Path, sparsities: Sequence[float] = DEFAULT_SPARSITIES
+    columns: Sequence[Column],
+    failed: Sequence[Unfinished | Damaged],
+    folder: Path,
+    *parts: str,
+    stem: str = NAME,
 ) -> list[Path]:
-    """One table for each primary metric and model, `pivot-METRIC`; none where nothing compares."""
-    found = comparisons(results.panels, results.store, sparsities)
-    kinds = grouped(found, lambda one: (one.panel.metric, one.panel.model))
+    """One table for each primary metric and model, `STEM-METRIC`, and `parts` after that."""
+    kinds = grouped(columns, lambda one: (one.panel.metric, one.panel.model))
     written: list[Path] = []
     for (metric, model), group in kinds.items():
         same = sum(metric == other for other, _ in kinds)
-        rest = f"-{re.sub('[^A-Za-z0-9.]+', '-', model)}" if same > 1 else ""
-        name = f"{NAME}-{metric}{rest}"
-        written.append(write_text(folder / f"{name}.tex", pivot(group, name)))
+        of_model = [re.sub("[^A-Za-z0-9.]+", "-", model)] if same > 1 else []
+        name = "-".join([stem, metric, *of_model, *parts])
+        written.append(write_text(folder / f"{name}.tex", pivot(group, name, failed)))
     return written
 
 
-def pivot(found: Sequence[Comparison], label: str) -> str:
-    """A float for \\input: best in bold, with all that are not significantly worse."""
-    tasks = list(grouped(found, lambda one: one.panel.title).values())
-    methods = list(dict.fromkeys(entry.label for one in found for entry in one.entries))
-    mean = {method: sum(_place(one, method) for one in found) / len(found) for method in methods}
-    methods.sort(key=lambda method: mean[method])
+def pivot(
+    columns: Sequence[Column], label: str, failed: Sequence[Unfinished | Damaged] = ()
+) -> str:
+    """A float for \\input: best in bold, with all that are not significantly worse.
+
+    Where a method has no value, a letter stands for the reason, which the caption gives.
+    """
+    tasks = list(grouped(columns, lambda one: one.panel.title).values())
+    methods = _methods(columns)
+    reasons: dict[str, str] = {}
     lines = [
-        " & ".join([latex_text(method), *(_cell(one, method) for one in found)]) + r" \\"
+        " & ".join(
+            [
+                latex_text(method_style(method).label),
+                *(_cell(one, method, failed, reasons) for one in columns),
+            ]
+        )
+        + r" \\"
         for method in methods
     ]
     heads = [
         rf"\multicolumn{{{len(group)}}}{{c}}{{{latex_text(group[0].panel.heading)}}}"
         for group in tasks
     ]
-    sizes = [rf"{100 * one.sparsity:g}\,\%" for one in found]
-    environment = "table*" if _characters(methods, found) > COLUMN_CHARACTERS else "table"
+    sizes = [rf"{100 * one.sparsity:g}\,\%" for one in columns]
+    environment = "table*" if _characters(methods, columns) > COLUMN_CHARACTERS else "table"
     return "\n".join(
         [
             r"% \usepackage{booktabs}",
             rf"\begin{{{environment}}}[t]",
             r"\centering\fontsize{8}{9.6}\selectfont\setlength{\tabcolsep}{3.5pt}",
-            rf"\caption{{{caption(found)}}}",
+            rf"\caption{{{caption(columns, reasons)}}}",
             rf"\label{{tab:{label}}}",
             r"\vspace{4pt}",
-            rf"\begin{{tabular}}{{@{{}}l{'r' * len(found)}@{{}}}}",
+            rf"\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}",
             r"\toprule",
             " & ".join(["", *heads]) + r" \\",
             _rules([len(group) for group in tasks]),
@@ -68,27 +141,40 @@ def pivot(found: Sequence[Comparison], label: str) -> str:
     )
 
 
-def caption(found: Sequence[Comparison]) -> str:
-    """About this table alone: the metric, the model, the prompts, what is bold."""
-    panel = found[0].panel
+def caption(columns: Sequence[Column], reasons: Mapping[str, str]) -> str:
+    """About this table alone: metric, model, prompts, what is bold, and why cells are empty."""
+    panel = columns[0].panel
     metric = panel.records[0].metrics[panel.metric]
-    seeds = max(len(one.seeds) for one in found)
+    seeds = max(len(one.comparison.seeds) if one.comparison else 1 for one in columns)
     words = (
         f"{metric.unit} ({metric.better} is better) of circuits of {_model(panel)} at each "
-        f"sparsity, the mean over {_prompts(found)} test prompts of {seeds} "
+        f"sparsity, the mean over {_prompts(columns)} test prompts of {seeds} "
         f"{'seed' if seeds == 1 else 'seeds'}. Bold: the best, and all not significantly worse "
-        "(paired bootstrap over prompts, 95 %, Holm-corrected). Circuits found whole have "
-        "75 to 100 % of the edges; --: no such circuit."
+        "(paired bootstrap over prompts, 95 %, Holm-corrected)."
     )
-    return latex_text(words)
+    if any(entry.is_found for one in columns for entry in one.entries):
+        words += " Circuits found whole have 75 to 100 % of the edges."
+    asked_for = [(one, asked) for one in columns for asked in one.asked if asked != one.sparsity]
+    for (asked, at), group in grouped(asked_for, lambda pair: (pair[1], pair[0].sparsity)).items():
+        tasks = "; ".join(one.panel.heading for one, _ in group)
+        words += f" {100 * at:g} % is the measured sparsity nearest to {100 * asked:g} % ({tasks})."
+    noted = "; ".join(
+        rf"\textsuperscript{{{letter}}}\,{latex_text(reason)}" for reason, letter in reasons.items()
+    )
+    return latex_text(words) + (f" Empty: {noted}." if noted else "")
+
+
+def latex_text(words: str) -> str:
+    """Plain words for LaTeX."""
+    return words.translate(_ESCAPED)
 
 
 def _model(panel: Panel) -> str:
     return f"{panel.model} ({panel.n_edges:,} edges)"
 
 
-def _prompts(found: Sequence[Comparison]) -> str:
-    counts = sorted({one.panel.records[0].n_prompts.test for one in found})
+def _prompts(columns: Sequence[Column]) -> str:
+    counts = sorted({one.panel.records[0].n_prompts.test for one in columns})
     return " or ".join(f"{count:,}" for count in counts)
 
 
@@ -100,12 +186,47 @@ def _rules(spans: Sequence[int]) -> str:
     return "".join(rules)
 
 
-def _cell(one: Comparison, method: str) -> str:
-    entry = next((entry for entry in one.entries if entry.label == method), None)
+def _methods(columns: Sequence[Column]) -> list[str]:
+    """All that were compared or left out, by their mean place; those without one come last."""
+    places = [[entry.method for entry in one.entries] for one in columns]
+    every = dict.fromkeys(
+        [method for named in (*places, *(one.left_out for one in columns)) for method in named]
+    )
+
+    def mean_place(method: str) -> float:
+        return fmean(own.index(method) if method in own else len(own) for own in places)
+
+    return sorted(every, key=mean_place)
+
+
+def _cell(
+    one: Column,
+    method: str,
+    failed: Sequence[Unfinished | Damaged],
+    reasons: dict[str, str],
+) -> str:
+    """The value, or a letter for why there is none; new reasons get the next letter."""
+    entry = next((entry for entry in one.entries if entry.method == method), None)
     if entry is None:
-        return "--"
+        reason = _why_empty(one, method, failed)
+        letter = reasons.setdefault(reason, ascii_lowercase[len(reasons)])
+        return rf"\textsuperscript{{{letter}}}"
     text = number(entry.value.mean)
     return rf"\textbf{{{text}}}" if entry.is_level else text
+
+
+def _why_empty(one: Column, method: str, failed: Sequence[Unfinished | Damaged]) -> str:
+    if method in one.left_out:
+        return one.left_out[method]
+    kinds = {
+        cell.status
+        for cell in failed
+        if isinstance(cell, Unfinished)
+        and (cell.definition.method, cell.definition.task) == (method, one.panel.task)
+    }
+    if FAILED in kinds:
+        return "failed"
+    return "not supported on this task" if UNSUPPORTED in kinds else "not run on this task"
 
 
 def number(value: float) -> str:
@@ -115,11 +236,5 @@ def number(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 0.01 else f"{value:#.3g}".rstrip(".")
 
 
-def _place(one: Comparison, method: str) -> int:
-    """The method's place, the last where it has none."""
-    labels = [entry.label for entry in one.entries]
-    return labels.index(method) if method in labels else len(labels)
-
-
-def _characters(methods: Sequence[str], found: Sequence[Comparison]) -> int:
-    return max(map(len, methods)) + 7 * len(found)
+def _characters(methods: Sequence[str], columns: Sequence[Column]) -> int:
+    return max(len(method_style(method).label) for method in methods) + 7 * len(columns)

@@ -1,4 +1,7 @@
-"""A report: DIR/report.html, DIR/tables as Markdown, LaTeX and CSV, DIR/figures as PNG and SVG."""
+"""A report: DIR/report.html, DIR/tables as Markdown and CSV, DIR/figures as PNG and SVG.
+
+LaTeX is written of the tables that papers print alone, the pivots.
+"""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -8,9 +11,9 @@ from benchmarks.report.captions import captions, settings_of_labels
 from benchmarks.report.figures import PLOTS
 from benchmarks.report.figures.paper import inches_of, paper_figure
 from benchmarks.report.panels import grouped
-from benchmarks.report.pivots import NAME, write_pivots
+from benchmarks.report.pivots import NAME, columns, write_pivots
 from benchmarks.report.results import Results
-from benchmarks.report.table import SUFFIXES, aligned, comma_separated, write_table, write_text
+from benchmarks.report.table import aligned, comma_separated, write_table, write_text
 from benchmarks.report.tables import TABLES
 
 FORMATS = ("pdf", "svg", "png")
@@ -44,7 +47,7 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
         for rest, figure in plot.draw(results).items():
             name = f"{plot.name}-{rest}" if rest else plot.name
             written += [save(figure, figures / f"{name}.{kind}") for kind in ("png", "svg")]
-    written += write_pivots(results, tables)
+    written += write_pivots(columns(results.panels, results.store), results.failed, tables)
     written.append(write_page(results, folder))
     _remove_others(folder, written)
     return printed, written
@@ -57,13 +60,18 @@ def report_for_paper(
     metric: str | None = None,
     width: str = "text",
     formats: Sequence[str] = ("pdf",),
+    sparsities: Sequence[float] | None = None,
 ) -> list[Path]:
     """Figures at the width at which they are printed, each with its caption as a text file.
 
-    One for each metric: `metric`, or the primary ones of `tasks`; all tasks if none is named.
-    Raises ValueError for what there is not in the folder.
+    One for each metric: `metric`, or the primary ones of `tasks`; all tasks if none is named. Of
+    primary metrics, a table of methods by tasks at the `sparsities` in LaTeX, too. Raises
+    ValueError for what there is not in the folder.
     """
     inches = inches_of(width)
+    for sparsity in sparsities or ():
+        if not 0 < sparsity < 1:
+            raise ValueError(f"sparsity {sparsity:g}; expected a number above 0 and below 1")
     for kind in formats:
         if kind not in FORMATS:
             raise ValueError(f"format {kind!r}; expected some of {', '.join(FORMATS)}")
@@ -85,7 +93,14 @@ def report_for_paper(
         figures = folder / "figures"
         written += [save(figure, figures / f"{stem}.{kind}") for kind in formats]
         written.append(write_text(figures / f"{stem}.txt", f"{caption}\n"))
-    return written
+    compared = [one for one in panels if metric in (None, one.metric)]
+    found = columns(compared, results.store, sparsities)
+    if sparsities and not found:
+        raise ValueError(
+            f"sparsity {sparsities[0]:g}; tables compare methods by the primary metric of tasks "
+            f"without known circuits, and {folder} has none{f' by {metric!r}' if metric else ''}"
+        )
+    return written + write_pivots(found, results.failed, folder / "tables", *tasks, stem="paper")
 
 
 def listed(names: Collection[str]) -> str:
@@ -94,8 +109,7 @@ def listed(names: Collection[str]) -> str:
 
 def _remove_others(folder: Path, written: Collection[Path]) -> None:
     """Remove tables and figures of ours that no longer apply; files of other names are left."""
-    patterns = [f"tables/{table.name}{suffix}" for table in TABLES for suffix in SUFFIXES]
-    patterns.append(f"tables/{NAME}-*.tex")
+    patterns = [*(f"tables/{table.name}.*" for table in TABLES), f"tables/{NAME}-*.tex"]
     for plot in PLOTS:
         for kind in ("png", "svg"):
             patterns += [f"figures/{plot.name}.{kind}", f"figures/{plot.name}-*.{kind}"]

@@ -1,6 +1,5 @@
 """A table: numbers for CSV, what is shown of them to people, and how both are written."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,6 @@ from statistics import fmean
 from typing import Any
 
 from pandas import DataFrame
-from tabulate import LATEX_ESCAPE_RULES
 
 from benchmarks.drawing.style import method_style
 from benchmarks.report.panels import Estimate, Panel, Row
@@ -20,19 +18,16 @@ Line = dict[str, Any]
 
 Show = Callable[[Sequence[Line]], Sequence[Line]]
 
-_LATEX_SYMBOLS = str.maketrans(
-    {"‖": r"$\Vert$", "−": "$-$", "×": r"$\times$", "τ": r"$\tau$", "≥": r"$\ge$", "≤": r"$\le$"}
-)
-_LATEX = str.maketrans(LATEX_ESCAPE_RULES) | _LATEX_SYMBOLS
-SUFFIXES = (".md", ".tex", ".csv")
+SUFFIXES = (".md", ".csv")
 
 
 @dataclass(frozen=True)
 class Table:
     """One table of a report.
 
-    `rows` gives its numbers, none where the table does not apply; `show` what Markdown and LaTeX
-    show of them, and `printed` what the terminal does: None where it shows nothing.
+    `rows` gives its numbers, none where the table does not apply; `show` what Markdown shows of
+    them, and `printed` what the terminal does: None where it shows nothing. Papers print none of
+    these: their tables are pivots (benchmarks/report/pivots.py).
     """
 
     name: str
@@ -58,11 +53,10 @@ def write_table(
     caption: str,
     notes: Sequence[str],
 ) -> list[Path]:
-    """A table as Markdown and LaTeX, as `shown` to people, and as CSV with all its numbers."""
+    """A table as Markdown, as `shown` to people, and as CSV with all its numbers."""
     listed = "\n".join(f"- {line}" for line in notes)
     texts = (
         f"{caption}\n\n{listed}\n\n{aligned(shown, 'pipe')}\n",
-        latex(shown, " ".join([caption, *notes]), name),
         comma_separated(_frame(list(map(_flat, lines)))),
     )
     return [
@@ -78,7 +72,7 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def aligned(lines: Sequence[Line], layout: str) -> str:
-    """The table as text, in one of tabulate's layouts: `pipe`, `simple`, `latex_booktabs`.
+    """The table as text, in one of tabulate's layouts: `pipe` or `simple`.
 
     Columns in which no line has a value are left out.
     """
@@ -90,23 +84,6 @@ def aligned(lines: Sequence[Line], layout: str) -> str:
         disable_numparse=True,
         colalign=["right" if right else "left" for right in numeric],
     )
-
-
-def latex(lines: Sequence[Line], caption: str, label: str) -> str:
-    """The table as a float for \\input, no wider than the text; `words` in typewriter type."""
-    words = re.sub(r"`(.*?)`", r"\\texttt{\1}", caption.translate(_LATEX))
-    return (
-        "% \\usepackage{booktabs,graphicx}\n"
-        "\\begin{table}[htbp]\n\\centering\\footnotesize\n"
-        f"\\caption{{{words}}}\n\\label{{tab:{label}}}\n"
-        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n"
-        f"{aligned(lines, 'latex_booktabs').translate(_LATEX_SYMBOLS)}%\n}}\n\\end{{table}}\n"
-    )
-
-
-def latex_text(words: str) -> str:
-    """Plain words for LaTeX."""
-    return words.translate(_LATEX)
 
 
 def comma_separated(frame: DataFrame) -> str:

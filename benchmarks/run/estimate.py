@@ -2,8 +2,9 @@
 
 A probe times a masked forward pass and a training step on a few prompts. A step has about as much
 work as four forward passes. The slower of a pass and a quarter of a step, times the passes that a
-method says it needs at most, is the time of a discovery. Its circuits are then evaluated, each in a
-forward pass of the test prompts, and those of a ranking on the validation prompts, too.
+method says it needs at most, is the time of a discovery. Of a search, a short one is run besides
+(benchmarks/run/search_probe.py). Circuits are then evaluated, each in a forward pass of the test
+prompts, and those of a ranking on the validation prompts, too.
 """
 
 import time
@@ -17,11 +18,13 @@ from tabulate import tabulate
 from benchmarks.grid.cell import Bench, Cell
 from benchmarks.run.loading import Loader
 from benchmarks.run.plan import Plan, least_bytes, plan
+from benchmarks.run.search_probe import PROMPTS, SearchCost, probe_search, search_of
 from benchmarks.store import Store
 from edgewise import MaskedTransformer, Task
 from edgewise.allocator import keep_freed_memory, release_freed_memory
 from edgewise.batches import Batches
 from edgewise.discovery import synchronize
+from methods import METHODS
 
 PROBED = 16
 """How many prompts a probe takes."""
@@ -42,7 +45,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one cell costs at most; `passes` is None where the method does not say."""
+    """About what one cell costs at most; `passes` is None where the method does not say."""
 
     cell: Cell
     passes: float | None
@@ -65,11 +68,19 @@ def estimates_of(
     """
     store = Store(folder)
     plans = {name: plan(cells, (), (), store, loader) for name, cells in suites.items()}
-    speeds: dict[Measured, Speed] = {}
-    return {name: _estimate(planned, loader, speeds) for name, planned in plans.items()}
+    known = Probes({}, {})
+    return {name: _estimate(planned, loader, known) for name, planned in plans.items()}
 
 
-def _estimate(plan: Plan, loader: Loader, speeds: dict[Measured, Speed]) -> list[Estimate]:
+@dataclass(frozen=True)
+class Probes:
+    """What was measured: the speed of each bench and, by its settings, what a search costs."""
+
+    speeds: dict[Measured, Speed]
+    searches: dict[Measured, SearchCost | None]
+
+
+def _estimate(plan: Plan, loader: Loader, known: Probes) -> list[Estimate]:
     found: list[Estimate] = []
     for bench in plan.benches:
         cells = [cell for cell in plan.cells if cell.bench == bench]
@@ -77,10 +88,25 @@ def _estimate(plan: Plan, loader: Loader, speeds: dict[Measured, Speed]) -> list
             continue
         model, task = loader.model(bench), loader.task(bench)
         key = _key(bench)
-        if key not in speeds:
-            speeds[key] = probe(model, task)
-        found += [_of_cell(cell, model, task, speeds[key], cells) for cell in cells]
+        if key not in known.speeds:
+            known.speeds[key] = probe(model, task)
+        for cell in cells:
+            cost = _search_cost(cell, model, task, known)
+            found.append(_of_cell(cell, model, task, known.speeds[key], cost, cells))
     return found
+
+
+def _search_cost(
+    cell: Cell, model: MaskedTransformer, task: Task, known: Probes
+) -> SearchCost | None:
+    """Of a search that comes with the package; code of a user's own runs in its cell alone."""
+    search = search_of(cell.build())
+    if search is None or search.name not in METHODS:
+        return None
+    key = (*_key(cell.bench), search)
+    if key not in known.searches:
+        known.searches[key] = probe_search(search, model, task)
+    return known.searches[key]
 
 
 def _key(bench: Bench) -> Measured:
@@ -125,10 +151,21 @@ def _timed(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _of_cell(
-    cell: Cell, model: MaskedTransformer, task: Task, speed: Speed, others: Sequence[Cell]
+    cell: Cell,
+    model: MaskedTransformer,
+    task: Task,
+    speed: Speed,
+    cost: SearchCost | None,
+    others: Sequence[Cell],
 ) -> Estimate:
     method, n_train = cell.build(), len(task.train)
-    passes = method.most_passes(model.graph, n_train)
+    passes, overhead = method.most_passes(model.graph, n_train), 0.0
+    if passes is not None and cost is not None:
+        searches = passes / cost.most  # a wrapper may run several
+        passes = searches * cost.passes
+        # Small passes one after the other: a search takes longer than its products.
+        products = cost.passes * min(n_train, PROMPTS) * speed.mean
+        overhead = searches * max(0.0, cost.seconds - products)
     # Rankings are also cut to the sizes of the bench's circuits.
     circuits = sum(other.build().gives == "a circuit" for other in others)
     sizes = len(cell.sparsities) + len(task.true_circuits.get(task.ablation, ()))
@@ -140,7 +177,7 @@ def _of_cell(
     return Estimate(
         cell,
         passes,
-        (passes or 0.0) * n_train * speed.mean,
+        overhead + (passes or 0.0) * n_train * speed.mean,
         evaluated * speed.forward,
         least_bytes(model, task),
     )

@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from scipy.stats import linregress
 
@@ -29,7 +30,6 @@ QUANTITIES = {
     "added_bytes": "peak memory above the start, MB",
 }
 UNITS = {"added_bytes": 2**20}
-PER_TESTED_EDGE = ("seconds", "forward_equivalents")
 
 FEWEST_POINTS = 3
 NARROW = 100
@@ -37,6 +37,7 @@ NARROW = 100
 MOST_TICKS = 6
 """An axis with more values has ticks at powers of ten instead."""
 PANEL_INCHES = (2.9, 2.5)
+LEGEND_INCHES = 0.3
 CAPTION_CHARACTERS_PER_INCH = 17
 
 
@@ -78,20 +79,16 @@ def along_axes(timings: Iterable[Timing]) -> dict[str, dict[str, list[Timing]]]:
 
 
 def series(timings: Sequence[Timing], quantity: str) -> tuple[list[float], list[float]]:
-    """The values of the axis and, in its unit, the quantity there.
-
-    Seconds and forward-equivalents of a search are per tested edge: how many edges it tests depends
-    on the weights, so that whole searches do not compare.
-    """
+    """The values of the axis and, in its unit, the quantity of the whole discovery there."""
     unit = UNITS.get(quantity, 1)
-    per_edge = quantity in PER_TESTED_EDGE
-    return [one["value"] for one in timings], [
-        one[quantity] / unit / (one.get("tested", 1) if per_edge else 1) for one in timings
-    ]
+    return [one["value"] for one in timings], [one[quantity] / unit for one in timings]
 
 
 def scaling_figure(timings: Iterable[Timing], caption: str) -> Figure | None:
-    """A column per axis, a line per quantity; the exponents are in the legends."""
+    """A column per axis, a line per quantity.
+
+    One legend says what was timed of each method; those of the panels give the exponents.
+    """
     axes_of = along_axes(timings)
     if not axes_of:
         return None
@@ -99,7 +96,7 @@ def scaling_figure(timings: Iterable[Timing], caption: str) -> Figure | None:
     width = PANEL_INCHES[0] * n_columns
     notes = textwrap.wrap(caption, int(CAPTION_CHARACTERS_PER_INCH * width))
     below = CAPTION_LINE_INCHES * (len(notes) + 1)
-    above = PANEL_INCHES[1] * n_lines
+    above = PANEL_INCHES[1] * n_lines + LEGEND_INCHES
     with style():
         figure = Figure((width, above + below))
         for line, quantity in enumerate(QUANTITIES):
@@ -115,11 +112,30 @@ def scaling_figure(timings: Iterable[Timing], caption: str) -> Figure | None:
                 if line == 0:
                     axes.set_title(axis)
         height = above + below
-        figure.set_layout_engine(
-            ConstrainedLayoutEngine(rect=(0, below / height, 1, above / height))
-        )
+        rect = (0, below / height, 1, (above - LEGEND_INCHES) / height)
+        figure.set_layout_engine(ConstrainedLayoutEngine(rect=rect))
+        figure.align_ylabels()
+        _say_what_was_timed(figure, axes_of.values())
         figure.text(0.01, 0.06 / height, "\n".join(notes), fontsize=7, color="#404040")
     return figure
+
+
+def _say_what_was_timed(figure: Figure, axes_of: Iterable[Mapping[str, Sequence[Timing]]]) -> None:
+    """A legend of the methods above the panels, with the work that one timing is of."""
+    work = {method: some[0].get("work") for methods in axes_of for method, some in methods.items()}
+    looks = {method: method_style(method) for method in work}
+    figure.legend(
+        handles=[
+            Line2D([], [], ls="none", marker=looks[method].marker, color=looks[method].colour)
+            for method in work
+        ],
+        labels=[
+            f"{looks[method].label}: {done}" if done else looks[method].label
+            for method, done in work.items()
+        ],
+        loc="upper center",
+        ncols=len(work),
+    )
 
 
 def _draw_line(axes: Axes, method: str, values: list[float], quantities: list[float]) -> None:
@@ -127,9 +143,9 @@ def _draw_line(axes: Axes, method: str, values: list[float], quantities: list[fl
     points = [pair for pair in zip(values, quantities, strict=True) if min(pair) > 0]
     if not points:
         return
-    label, fitted = looks.label, fit(values, quantities)
+    label, fitted = None, fit(values, quantities)
     if fitted is not None:
-        label += f" $\\propto x^{{{fitted.exponent:.2f}}}$"
+        label = f"$\\propto x^{{{fitted.exponent:.2f}}}$"
         ends = [min(values), max(values)]
         axes.plot(ends, fitted.at(ends), color=looks.colour, ls="--", lw=0.8)
     measured: dict[str, Any] = dict(color=looks.colour, marker=looks.marker, label=label)

@@ -90,7 +90,10 @@ def load_timings(file: Path) -> tuple[list[Timing], list[str]]:
         done = "; ".join(f"{label}: {text}" for label, text in sorted(work.items()))
         notes.append(f"Timed along the axes, {done}.")
     if any("tested" in one and "axis" in one for one in timings):
-        notes.append("Figure and exponents give a search's seconds and work per tested edge.")
+        notes.append(
+            "Costs of a search are those of the whole search; how many edges it tests depends on "
+            "the weights."
+        )
     return timings, notes
 
 

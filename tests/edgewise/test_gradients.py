@@ -202,3 +202,41 @@ def test_a_gradient_of_the_gradient_is_an_error(case: Case) -> None:
     first = torch.autograd.grad(loss, mask, create_graph=True)[0]
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.square().sum().backward()
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("ablation", ["interchange", "mean"])
+def test_ablated_values_get_the_gradient_of_the_slow_twins(ablation: Any, recompute: bool) -> None:
+    hf = gpt2(**SMALL).double()
+    model = MaskedTransformer(hf)
+    model.recompute = recompute
+    clean, corrupted = (random_tokens(2, 4, seed=seed) % 9 for seed in (1, 2))
+    values = ablated_by(ablation, model, corrupted)
+    assert values is not None
+    mask = random_soft_masks(model.graph, 1)[0].double().requires_grad_()
+    values = values.clone().requires_grad_()
+    slow, fast = twin_logits(hf, model, clean, mask, values), model(clean, mask, values)
+    expected, found = (torch.autograd.grad(weighted(one), [mask, values]) for one in (slow, fast))
+    torch.testing.assert_close(found, expected)
+    assert bool((expected[1].abs().amax((-3, -1)) > 0).all()), "every writer's values matter"
+
+
+def test_one_vector_for_each_writer_gets_its_gradient_from_masks_of_each_prompt() -> None:
+    hf = gpt2(**SMALL).double()
+    model = MaskedTransformer(hf)
+    clean, targets = random_tokens(2, 4, seed=1) % 9, torch.tensor([[3], [1]])
+    vectors = torch.randn(len(model.graph.writers), 6, dtype=torch.float64).requires_grad_()
+    masks = random_soft_masks(model.graph, 2).double().requires_grad_()
+    values, pairs = vectors.expand(4, -1, -1), zip(clean, masks, strict=True)
+    slow = torch.cat([twin_logits(hf, model, one[None], mask, values) for one, mask in pairs])
+    at_targets = slow.take_along_dim(targets[..., None], 1)
+    expected = torch.autograd.grad(weighted(at_targets), [masks, vectors])
+    logits = model(clean, masks, values, targets, paired=True)
+    torch.testing.assert_close(torch.autograd.grad(weighted(logits), [masks, vectors]), expected)
+
+
+def test_ablated_values_get_no_gradient_from_masks_without_one() -> None:
+    model = MaskedTransformer(gpt2(**SMALL).double())
+    values = torch.zeros(len(model.graph.writers), 6, dtype=torch.float64).requires_grad_()
+    with pytest.raises(ValueError, match="masks without a gradient; expected one"):
+        model(random_tokens(1, 4) % 9, model.graph.legal, values.expand(4, -1, -1))

@@ -1,8 +1,12 @@
 """UGS: its distribution, its gradient, and where training goes."""
 
+from dataclasses import asdict
+
 import pytest
 import torch
 
+from benchmarks.grid.settings import defining
+from edgewise.batches import mean_of_positions
 from edgewise.circuit import EdgeScores
 from methods.ugs import UGS, UniformMasks, uniform_masks
 from tests.methods import toys
@@ -73,3 +77,34 @@ def test_a_heavy_penalty_closes_all_edges_and_none_opens_those_that_help(
     assert bool(logits[-1, 0] > 1) is grows
     if not grows:
         assert bool((logits[model.graph.legal] < -1).all())
+
+
+def test_learned_values_start_at_the_means_and_lower_the_loss(unchecked: None) -> None:
+    model, task = toys.gpt2(torch.float32), toys.task(toys.random_pairs(5))
+    start = mean_of_positions(model, task.train)
+    real = [
+        model.activations(pair.corrupted)[0, : int(pair.lengths)]
+        for pair in (task.train[place : place + 1] for place in range(5))
+    ]
+    torch.testing.assert_close(start, torch.cat(real).mean(0))
+    method = UGS(steps=30, ablation_values="learned", values_learning_rate=0.03, batch_size=5)
+    training = method.training(model, task, torch.Generator().manual_seed(0))
+    values = training.masks.ablated
+    assert values is not None
+    torch.testing.assert_close(values.detach(), start)
+    closed = torch.full((60, *model.graph.legal.shape), 0.2).requires_grad_()
+    everything = torch.arange(5).repeat_interleave(12)
+    training.gradient(closed, everything)
+    before = training.facts()["loss"]
+    found = method.complete(training)
+    training.gradient(closed, everything)
+    assert training.facts()["loss"] < before
+    torch.testing.assert_close(found.extra["ablated"], values.detach())
+
+
+def test_values_at_their_default_are_the_tasks() -> None:
+    training = UGS().training(
+        toys.gpt2(torch.float32), toys.task(), torch.Generator().manual_seed(0)
+    )
+    assert training.masks.ablated is None and training.batches.ablation == "interchange"
+    assert defining("ugs", asdict(UGS())).keys().isdisjoint(UGS.added)

@@ -18,6 +18,7 @@ from benchmarks.report.figures.panel_grid import (
     entries,
     finish,
     grid_of,
+    name_y_axis,
     starts,
 )
 from benchmarks.report.panels import MOST_RANKINGS, Estimate, Panel, Row, grouped
@@ -167,7 +168,7 @@ def _draw_panel(
     )
     if panel.records[0].metrics[metric].better == "lower":
         error_axis(axes)
-    axes.set_ylabel(panel.records[0].metrics[metric].unit)
+    name_y_axis(axes, panel.records[0].metrics[metric].unit)
 
 
 def _draw_full_model(axes: Axes, panel: Panel, metric: str) -> None:

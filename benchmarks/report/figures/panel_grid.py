@@ -19,6 +19,8 @@ PANEL_INCHES = (4.6, 3.4)
 LEGEND_LINE_INCHES, CAPTION_LINE_INCHES = 0.19, 0.15
 LEGEND_CHARACTERS, CAPTION_CHARACTERS = 76, 84
 """In the width of a panel of `PANEL_INCHES`."""
+LABEL_CHARACTERS = 24
+"""In a line beside the y axis of the smallest panels."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,11 @@ def finish(
     figure.text(0.01, 0.06 / height, "\n".join(caption), fontsize=7, color="#404040")
     for text in figure.findobj(Text):
         cast(Text, text).set_parse_math(False)
+
+
+def name_y_axis(axes: Axes, words: str) -> None:
+    """In lines that are no longer than the panel is high."""
+    axes.set_ylabel(textwrap.fill(words, LABEL_CHARACTERS))
 
 
 def draw_legend(axes: Axes) -> int:

@@ -6,7 +6,6 @@ all panels.
 """
 
 import math
-import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -21,7 +20,7 @@ from matplotlib.typing import FillStyleType
 from benchmarks.drawing.style import method_style, sparsity_axis, style
 from benchmarks.report.captions import captions
 from benchmarks.report.figures.curves import FILLS, MOST_SEEDS, by_size, mean_and_range
-from benchmarks.report.figures.panel_grid import entries
+from benchmarks.report.figures.panel_grid import entries, name_y_axis
 from benchmarks.report.panels import MOST_RANKINGS, Panel, Row, family_of, grouped
 
 WIDTHS = {"column": 3.25, "text": 6.75}
@@ -32,7 +31,6 @@ LEAST_PANEL, PANEL_HEIGHT, LEGEND_LINE = 1.55, 1.6, 0.155
 LINEAR_BELOW = 0.1
 MOST_VARIANTS = 3
 """Of a method's found circuits, the most variants with a marker of their own."""
-LABEL_CHARACTERS = 26
 _TICKS = (0, 0.1, 1, 10, 100)
 
 
@@ -242,8 +240,7 @@ def _axes_of_all(shown: Sequence[Axes], panels: Sequence[Panel], metric: str, co
         axes.tick_params(labelbottom=is_lowest)
         axes.set_xlabel("sparsity, %" if is_lowest else "")
         if place % columns == 0:
-            unit = panels[0].records[0].metrics[metric].unit
-            axes.set_ylabel(textwrap.fill(unit, LABEL_CHARACTERS))
+            name_y_axis(axes, panels[0].records[0].metrics[metric].unit)
 
 
 def _thin(axes: Axes) -> None:

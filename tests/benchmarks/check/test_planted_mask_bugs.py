@@ -1,4 +1,4 @@
-"""The check sees bugs of methods that train masks, and of node scores."""
+"""The check sees bugs of methods that train masks, of node scores, and of rankings of searches."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,14 +9,22 @@ from torch import Tensor
 
 from edgewise.graph import Graph
 from edgewise.mask_training import MaskTraining
-from methods import edge_pruning_curve, hisp, matryoshka, subnetwork_probing, ugs
+from methods import (
+    acdc_ranking,
+    edge_pruning_curve,
+    hisp,
+    matryoshka,
+    subnetwork_probing,
+    ugs,
+    warm_start,
+)
 from tests.benchmarks.check.planted import differences
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unchecked")]  # as `edgewise check` runs
 
 Patch = pytest.MonkeyPatch
 IOI = "ioi-t1"
-TASKS = {"edge-pruning-curve": "tracr-xproportion"}
+TASKS = {"edge-pruning-curve": "tracr-xproportion", "acdc-ranking": "tracr-reverse"}
 """Where the reference cell of a method is, if not on IOI."""
 
 
@@ -87,6 +95,26 @@ def signs_cancel(patch: Patch) -> None:
     patch.setattr(hisp.HISP, "scores", planted)
 
 
+def every_edge_is_allowed(patch: Patch) -> None:
+    """A warm start is not restricted to the top of its ranking."""
+    patch.setattr(warm_start, "n_edges_at", lambda graph, _: graph.n_edges)
+
+
+def the_ranking_is_forgotten(patch: Patch) -> None:
+    """A warm start begins with open masks whatever its ranking says."""
+    patch.setattr(warm_start, "starting_log_alpha", lambda *_: None)
+
+
+def worst_edges_come_first(patch: Patch) -> None:
+    places = acdc_ranking.places
+    patch.setattr(acdc_ranking, "places", lambda kept: -places(kept))
+
+
+def one_threshold_for_all_searches(patch: Patch) -> None:
+    thresholds = property(lambda self: [self.highest] * self.searches)
+    patch.setattr(acdc_ranking.ACDCRanking, "thresholds", thresholds)
+
+
 BUGS: list[tuple[Callable[[Patch], None], str]] = [
     (threshold_without_gradient, "matryoshka"),
     (other_temperature, "matryoshka"),
@@ -98,6 +126,10 @@ BUGS: list[tuple[Callable[[Patch], None], str]] = [
     (zeros_are_penalised, "subnetwork-probing"),
     (layers_as_they_are, "hisp"),
     (signs_cancel, "hisp"),
+    (every_edge_is_allowed, "warm-start"),
+    (the_ranking_is_forgotten, "warm-start"),
+    (worst_edges_come_first, "acdc-ranking"),
+    (one_threshold_for_all_searches, "acdc-ranking"),
 ]
 
 

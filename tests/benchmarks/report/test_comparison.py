@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.record import Finished
+from benchmarks.record import UNSUPPORTED, Failure, Finished, Unfinished
 from benchmarks.report.comparison import compare, comparisons, holm, p_values_of_differences
 from benchmarks.report.page.answer import answer
-from benchmarks.report.pivots import number, pivot, write_pivots
+from benchmarks.report.pivots import columns, latex_text, number, pivot, write_pivots
 from benchmarks.report.results import Results
+from benchmarks.store import Store
 from tests.benchmarks.samples import GRAPH
 
 SIZES = tuple(round(GRAPH.n_edges * (1 - sparsity)) for sparsity in (0.0, 0.5, 0.9))
@@ -84,10 +85,46 @@ def test_seconds_of_different_devices_are_called_that(
 
 
 def test_a_pivot_has_the_best_and_its_equals_in_bold(results: Results, tmp_path: Path) -> None:
-    text = pivot(comparisons(results.panels, results.store, [0.5, 0.9]), "pivot-kl")
+    text = pivot(columns(results.panels, results.store, [0.5, 0.9]), "pivot-kl")
     assert r"EAP-IG & \textbf{0.100} & \textbf{0.400} \\" in text
     assert r"EAP & \textbf{0.100} & 0.500 \\" in text
     assert r"\multicolumn{2}{c}{IOI}" in text and r"50\,\% & 90\,\%" in text
+
+
+def test_a_sparsity_that_was_not_measured_gives_way_to_the_nearest_which_the_caption_names(
+    results: Results,
+) -> None:
+    found = columns(results.panels, results.store, [0.8, 0.85, 0.9])
+    assert [(one.asked, one.sparsity) for one in found] == [([0.8, 0.85, 0.9], 0.9)]
+    text = pivot(found, "pivot-kl")
+    assert r"90 \% is the measured sparsity nearest to 80 \% (IOI)." in text
+    assert r"85 \% (IOI)" in text and r"nearest to 90 \%" not in text
+    assert [one.sparsity for one in columns(results.panels, results.store)] == [0.9]
+
+
+def test_an_empty_cell_says_why(results: Results, add_cell: Callable[..., Finished]) -> None:
+    eap = add_cell("eap", {}, SIZES, [0.0, 0.1, 0.5], task="greater-than")
+    add_cell("random", {"draws": 3}, SIZES, [0.0, 2.0, 3.0], draws=3, task="greater-than")
+    definition = eap.definition.model_copy(update={"method": "eap-ig"})
+    Store(results.store.folder).write(
+        Unfinished(
+            name="x",
+            status=UNSUPPORTED,
+            error=Failure(message="no gradients", traceback=""),
+            definition=definition,
+            environment=eap.environment,
+        )
+    )
+    again = Results(results.store.folder)
+    text = pivot(columns(again.panels, again.store, [0.9]), "pivot-kl", again.failed)
+    a, b, c, d = (rf"\textsuperscript{{{letter}}}" for letter in "abcd")
+    assert rf"EAP-IG & {a} & \textbf{{0.400}} \\" in text
+    assert rf"ACDC & {b} & {c} \\" in text
+    assert rf"Edge Pruning & {b} & {d} \\" in text
+    assert (
+        rf"Empty: {a}\,not supported on this task; {b}\,not run on this task; "
+        rf"{c}\,no circuit with 75 to 100 \% of the edges; {d}\,run on other seeds only."
+    ) in text
 
 
 def test_numbers_have_three_digits_and_are_never_shown_as_nought() -> None:
@@ -96,12 +133,18 @@ def test_numbers_have_three_digits_and_are_never_shown_as_nought() -> None:
     ]
 
 
+def test_words_are_escaped_where_latex_would_not_print_them() -> None:
+    assert latex_text("50 % & {x}, #1, a_b") == r"50 \% \& \{x\}, \#1, a\_b"
+    assert latex_text("KL(full ‖ circuit) ≤ 1") == r"KL(full $\Vert$ circuit) $\le$ 1"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
 def test_latex_compiles_and_nothing_sticks_out_of_the_column(
     results: Results, tmp_path: Path
 ) -> None:
-    (table,) = write_pivots(results, tmp_path / "tables", [0.5, 0.9])
+    found = columns(results.panels, results.store, [0.5, 0.9])
+    (table,) = write_pivots(found, results.failed, tmp_path / "tables")
     assert r"\begin{table}" in table.read_text()
     (tmp_path / "document.tex").write_text(DOCUMENT.replace("TABLE", str(table)))
     latex = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document.tex"]

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from benchmarks.drawing.style import GREY, method_style
 from benchmarks.record import Finished
 from benchmarks.report.figures.curves import BEST, FILLS, faithfulness_figure, metrics_figure
 from benchmarks.report.figures.methods import methods
 from benchmarks.report.figures.panel_grid import starts
+from benchmarks.report.figures.paper import paper_figure
 from benchmarks.report.panels import load_panels
 from benchmarks.report.results import Results
 from benchmarks.store import Store
@@ -30,6 +32,27 @@ def test_large_errors_are_drawn_on_a_scale_that_shows_the_small_ones(
     assert wide.get_ylim()[0] < 0 < 8 < wide.get_ylim()[1]
     labels = [wide.yaxis.get_major_formatter()(tick) for tick in wide.get_yticks()]
     assert labels == ["0", "0.1", "0.2", "0.5", "1", "2", "5"]
+
+
+def test_no_label_is_taller_than_its_panel(
+    tmp_path: Path, add_cell: Callable[..., Finished]
+) -> None:
+    unit = "KL(full ‖ circuit) over 100 years, nats"
+
+    def renamed(fields: dict[str, Any]) -> None:
+        fields["metrics"]["kl"]["unit"] = unit
+
+    for number in range(6):
+        record = add_cell("eap", {}, SIZES, [0.0, 0.2, 1.0, 8.0], task=f"task-{number}")
+        Store(tmp_path / "results").write(edited(record, renamed))
+    panels, _ = load_panels(tmp_path / "results")
+    for figure in (faithfulness_figure(panels), paper_figure(panels, "kl", 6.75)[0]):
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        axes = figure.axes[0]
+        label = axes.yaxis.label.get_window_extent(canvas.get_renderer())
+        assert axes.get_ylabel().split() == unit.split()
+        assert label.height <= axes.get_window_extent().height
 
 
 def test_a_metrics_panels_start_a_line_or_fill_one(

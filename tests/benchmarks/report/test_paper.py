@@ -4,8 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from matplotlib.figure import Figure
 
+from benchmarks.cli import main
 from benchmarks.record import Finished
 from benchmarks.report.figures.paper import chosen_rankings, grid, paper_figure
 from benchmarks.report.panels import load_panels
@@ -80,9 +82,20 @@ def test_it_is_written_with_truetype_fonts_and_its_caption_beside_it(folder: Pat
     assert "KL(full" in written[1].read_text()
 
 
+@pytest.mark.slow
+def test_a_table_at_the_sparsities_asked_for_is_written_with_it(folder: Path) -> None:
+    options = ["--task", "ioi", "--sparsity", "0.5,0.75", "--format", "svg"]
+    done = CliRunner().invoke(main, ["report", str(folder), *options])
+    assert done.exit_code == 0, done.output
+    text = (folder / "tables" / "paper-kl-ioi.tex").read_text()
+    assert r"IOI" in text and "Greater-Than" not in text and r"\label{tab:paper-kl-ioi}" in text
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"sparsities": [0.9, 1.5]}, "sparsity 1.5; expected a number above 0 and below 1"),
+        ({"metric": "accuracy", "sparsities": [0.9]}, "sparsity 0.9; tables compare.*'accuracy'"),
         ({"tasks": ["ioj"]}, "task 'ioj'"),
         ({"metric": "klx"}, "metric 'klx'.*accuracy, kl"),
         ({"width": "wide"}, "width 'wide'; expected column, text or inches"),

@@ -1,7 +1,6 @@
 """The report on made-up results: what is in the tables, captions and figures."""
 
 import csv
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from benchmarks.report.captions import captions
 from benchmarks.report.figures.curves import LINES, POINTS, faithfulness_figure
 from benchmarks.report.panels import load_panels
 from benchmarks.report.report import report
-from benchmarks.report.table import latex
 from benchmarks.run.intervals import bootstrap_intervals
 from benchmarks.store import Store
 from methods import METHODS
@@ -57,7 +55,7 @@ def test_every_file_is_written_and_named(folder: Path) -> None:
     _, written = report(folder)
     names = {path.relative_to(folder).as_posix() for path in written}
     assert names == {
-        *(f"tables/{table}.{kind}" for table in TABLES for kind in ("md", "tex", "csv")),
+        *(f"tables/{table}.{kind}" for table in TABLES for kind in ("md", "csv")),
         "tables/rows.csv",
         "report.html",
         *(f"figures/{figure}.{kind}" for figure in FIGURES for kind in ("png", "svg")),
@@ -172,7 +170,6 @@ def test_runtimes_stand_beside_published_ones_of_the_same_model_and_as_many_exam
 def test_a_caption_says_what_the_numbers_depend_on(folder: Path, table: str) -> None:
     report(folder)
     in_markdown = (folder / "tables" / f"{table}.md").read_text()
-    in_latex = (folder / "tables" / f"{table}.tex").read_text()
     for part in (
         f"{GRAPH.n_edges} edges (tok+pos embeddings, k and v per query head)",
         "interchange ablation",
@@ -180,20 +177,7 @@ def test_a_caption_says_what_the_numbers_depend_on(folder: Path, table: str) -> 
         "seeds 0, 1",
         "a processor",
     ):
-        assert part in in_markdown and part in in_latex
-
-
-def test_a_latex_table_escapes_what_latex_would_not_print() -> None:
-    lines = [{"a_b": "50 % & {x}", "unit": "KL(full ‖ circuit)", "n": 3}]
-    text = latex(lines, "Of `the_one`: 95 %, #1.", "one")
-    assert r"\caption{Of \texttt{the\_one}: 95 \%, \#1.}" in text and r"\label{tab:one}" in text
-    (header, row) = (line.split("&") for line in text.splitlines() if line.endswith(r"\\"))
-    assert header[0].strip() == r"a\_b"
-    assert "&".join(row[:2]).strip() == r"50 \% \& \{x\}" and r"full $\Vert$ circuit" in row[2]
-    begun, ended = (re.findall(rf"\\{word}{{(\w+)}}", text) for word in ("begin", "end"))
-    assert begun == ended[::-1] == ["table", "tabular"]
-    bare = re.sub(r"\\[{}]", "", text)
-    assert bare.count("{") == bare.count("}")
+        assert part in in_markdown
 
 
 def test_one_circuit_makes_no_figure(tmp_path: Path, add_cell: Callable[..., Finished]) -> None:

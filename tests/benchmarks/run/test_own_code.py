@@ -1,18 +1,23 @@
 """Methods and tasks of a user's own: from a file, in a suite, in workers, from a package."""
 
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from benchmarks.cli import main
 from benchmarks.grid.suite import load_suite, single_cell
 from benchmarks.record import Finished
+from benchmarks.run.loading import Loader, identify
 from benchmarks.store import Store
 from edgewise import own_code
 from edgewise.method import Method
+from edgewise.wrapper import Wrapper
 from methods import find_method
 from methods.eap import EAP
 from tasks import find_task
@@ -80,6 +85,70 @@ def test_files_of_a_suite_are_found_beside_it_and_can_be_overridden() -> None:
     )
     assert chosen.exit_code == 0, chosen.output
     assert "3 cells" in chosen.stdout
+
+
+WRAPPED = """
+name = "wrapped"
+tasks = ["tracr-xproportion"]
+[[method]]
+name = "ensemble"
+methods = "./mine.py:Mine(slope=2.0), eap"
+"""
+
+
+def test_a_method_in_a_file_can_be_inside_a_wrapper() -> None:
+    Path("suites/wrapped.toml").write_text(WRAPPED)
+    (cell,) = load_suite("suites/wrapped.toml").cells
+    built = cell.build()
+    assert isinstance(built, Wrapper)
+    assert [(one.name, getattr(one, "slope", None)) for one in built.inner] == [
+        ("mine", 2.0),
+        ("eap", None),
+    ]
+    Path("suites/mine.py").write_text(f"{METHOD}\n# Edited.\n")
+    with pytest.raises(ValueError, match=r"the file of .*mine\.py:Mine has changed since"):
+        cell.build()
+
+
+def test_a_wrapped_file_counts_by_its_content_wherever_it_is() -> None:
+    given = ({"methods": f"{folder}/mine.py:Mine, eap"} for folder in (Path.cwd(), "suites"))
+    options: dict[str, Any] = {"model": None, "seed": 0}
+    cells = [single_cell("ensemble", "tracr-sort", given=one, **options) for one in given]
+    loader = Loader(torch.device("cpu"))
+    known = identify([cell.bench for cell in cells], loader)
+    here, there = (replace(cell, bench=known[cell.bench]).definition() for cell in cells)
+    assert here == there and here["settings"]["methods"] == "mine:Mine, eap"
+    mine, eap = here["inner"]
+    assert mine["method"] == "mine" and mine["code"] == find_method("mine.py:Mine")[1].digest  # pyright: ignore[reportOptionalMemberAccess]
+    assert "reference" not in mine and "code" not in eap
+
+
+def test_the_command_line_takes_wrapped_files_too() -> None:
+    inner = "methods=./mine.py:Mine, eap"
+    result = invoke(*DISCOVER, "ensemble", "--set", inner)
+    assert result.exit_code == 0, result.output
+    (record,) = records()
+    assert record.definition.inner and record.definition.inner[0].code
+    command = ["compare", "--task", "tracr-xproportion", "--methods", "ensemble", "--dry-run"]
+    result = invoke(*command, "--set", f"ensemble.{inner}", "--save", "kept.toml")
+    assert result.exit_code == 0, result.output
+    assert f"{Path.cwd()}/mine.py:Mine, eap" in Path("kept.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("inner", "error"),
+    [
+        ("./none.py:Mine, eap", "no file '"),
+        ("./mine.py:Yours, eap", "has no 'Yours'; expected FILE.py:NAME"),
+        ("./mine.py, eap", "expected names with commas between them"),
+        ("./mine.py:Mine(steps=2), eap", "unknown setting 'steps'"),
+    ],
+)
+def test_what_is_wrong_with_a_wrapped_file_is_one_line(inner: str, error: str) -> None:
+    result = invoke(*DISCOVER, "ensemble", "--set", f"methods={inner}")
+    assert result.exit_code == 2, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: ") and error in line
 
 
 @pytest.mark.slow

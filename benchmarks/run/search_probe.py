@@ -1,0 +1,92 @@
+"""What a search costs, from one on a few prompts, which is stopped after some seconds.
+
+How many passes a search takes depends on what it removes, and little on the number of prompts. So a
+short one tells it better than any bound. What it has not come to is taken to cost as much as the
+part before, by the share of the model that each test would run if nothing were removed.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from edgewise import MaskedTransformer, Method, Task
+from edgewise.progress import Facts, observed_by
+from edgewise.wrapper import Wrapper
+
+PROMPTS = 8
+SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class SearchCost:
+    """The passes of a search, what it says that it costs at most, and a short search's seconds."""
+
+    passes: float
+    most: float
+    seconds: float
+
+
+def search_of(method: Method) -> Method | None:
+    """The search that a method is, or that a wrapper runs; None for methods of other kinds."""
+    inner = method.inner if isinstance(method, Wrapper) else (method,)
+    return next((one for one in inner if one.family == "search"), None)
+
+
+def probe_search(search: Method, model: MaskedTransformer, task: Task) -> SearchCost | None:
+    """Run it on the first prompts. None where it says no bound, or ends in an error.
+
+    The error is for the run to report.
+    """
+    short = replace(task, train=task.train[:PROMPTS])
+    most = search.most_passes(model.graph, len(short.train))
+    if most is None:
+        return None
+    clock, flops, started, fraction = _Clock(SECONDS), model.flops, time.perf_counter(), 1.0
+    try:
+        with observed_by(clock):
+            search.discover(model, short, generator=torch.Generator(model.device).manual_seed(0))
+    except _Enough:
+        fraction = _fraction(model, clock.done)
+    except Exception:  # whatever it is, the run will meet it, too
+        return None
+    passes = (model.flops - flops) / model.forward_flops(short.train.lengths) / fraction
+    seconds = (time.perf_counter() - started) / fraction
+    return SearchCost(min(most, passes), most, seconds)
+
+
+def _fraction(model: MaskedTransformer, n_readers: int) -> float:
+    """Of a search that has come through the last readers, by what the tests would run."""
+    work = model.graph.legal.sum(1) * model.graph.rerun_shares
+    return float(work.flip(0)[:n_readers].sum() / work.sum())
+
+
+class _Enough(Exception):
+    """The time is over."""
+
+
+class _Clock:
+    """Counts the steps of the outermost loop, and ends it when the time is over."""
+
+    def __init__(self, seconds: float) -> None:
+        self._ends = time.perf_counter() + seconds
+        self._depth, self.done = 0, 0
+
+    def begin(self, label: str, total: int | None, done: int) -> None:
+        self._depth += 1
+        if self._depth == 1:
+            self.done = 0
+
+    def step(self) -> None:
+        if self._depth > 1:
+            return
+        self.done += 1
+        if time.perf_counter() > self._ends:
+            raise _Enough
+
+    def note(self, facts: Callable[[], Facts]) -> None:
+        return None
+
+    def end(self) -> None:
+        self._depth -= 1
