@@ -9,6 +9,7 @@ from tasks.greater_than import GREATER_THAN, GREATER_THAN_01
 from tasks.ioi import IOI, IOI_T1
 from tasks.own import own_task
 from tasks.shared.builder import TaskBuilder
+from tasks.subject_verb_agreement import SUBJECT_VERB_AGREEMENT
 from tasks.tracr import TracrTask
 from tasks.tracr_programs import PROGRAMS, XPROPORTION
 
@@ -18,6 +19,7 @@ _BUILDERS: tuple[TaskBuilder, ...] = (
     GREATER_THAN,
     GREATER_THAN_01,
     GENDERED_PRONOUN,
+    SUBJECT_VERB_AGREEMENT,
     BOOLEAN_INSTRUCTION,
     BOOLEAN_FEW_SHOT,
     *map(TracrTask, PROGRAMS),

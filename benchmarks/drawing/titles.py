@@ -6,6 +6,7 @@ _TITLES = {
     "greater-than": "Greater-Than",
     "greater-than-01": "Greater-Than, years in 01",
     "gendered-pronoun": "Gendered Pronoun",
+    "subject-verb-agreement": "Subject-Verb Agreement",
     "boolean-instruction": "Boolean expressions, instruction",
     "boolean-few-shot": "Boolean expressions, three shots",
 }
