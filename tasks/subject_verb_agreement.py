@@ -28,11 +28,10 @@ import torch
 from jaxtyping import Int
 from torch import Generator, Tensor
 
-from edgewise.metrics import kl_divergence
-from edgewise.prompts import PromptPairs
 from edgewise.task import Sizes, Task
 from edgewise.transformer import MaskedTransformer
 from tasks.shared.builder import OnAnyModel
+from tasks.shared.next_token import next_token_task
 from tasks.shared.questions import Question, asked, one_token
 from tasks.shared.text import counts, draw, tokenizer_name
 from tasks.shared.verbs import VerbForms
@@ -100,7 +99,14 @@ class SubjectVerbAgreement(OnAnyModel):
         drawn = _draw(lexicon, (HELD_OUT_SIMPLE, HELD_OUT_ATTRACTED), held_out, generator)
         drawn |= _draw(lexicon, (SIMPLE, ATTRACTED), numbers, generator)
         pairs = {kind: asked(tokenizer, questions) for kind, questions in drawn.items()}
-        return _task(self.name, self.version, pairs, lexicon)
+        forms = VerbForms(lexicon.verb_tokens)
+        return next_token_task(
+            self.name,
+            self.version,
+            pairs,
+            attribution_loss=forms.negative_probability_difference,
+            metrics=forms.metrics(),
+        )
 
 
 SUBJECT_VERB_AGREEMENT = SubjectVerbAgreement()
@@ -167,16 +173,3 @@ def _draw(
         kind: [question(*row) for row in torch.stack(choice, dim=1).tolist()]
         for kind, choice in drawn.items()
     }
-
-
-def _task(name: str, version: int, pairs: Mapping[str, PromptPairs], lexicon: Lexicon) -> Task:
-    forms = VerbForms(lexicon.verb_tokens)
-    return Task(
-        name,
-        version,
-        **pairs,
-        training_loss=kl_divergence,
-        attribution_loss=forms.negative_probability_difference,
-        metrics=forms.metrics(),
-        primary="kl",
-    )

@@ -37,8 +37,8 @@ def texts() -> list[str]:
         for family in (BOOLEAN_FEW_SHOT, BOOLEAN_INSTRUCTION)
     ]
     for module in pkgutil.iter_modules(tasks.words.__path__):
-        for value in vars(import_module(f"tasks.words.{module.name}")).values():
-            if isinstance(value, str):
+        for name, value in vars(import_module(f"tasks.words.{module.name}")).items():
+            if isinstance(value, str) and name.isupper():
                 found.append(value)
             elif isinstance(value, tuple):
                 found.extend(text.replace("/", " ") for text in value)
@@ -48,10 +48,10 @@ def texts() -> list[str]:
 def word_tokenizer() -> FastTokenizer:
     splitter = pre_tokenizers.Split(Regex(r"\w+|[^\w\s]"), "removed", invert=True)
     seen = dict.fromkeys(word for text in texts() for word, _ in splitter.pre_tokenize_str(text))
-    vocabulary = {word: k for k, word in enumerate(["?", *seen])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
+    vocabulary = {word: k for k, word in enumerate(["<unk>", *seen])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = splitter  # pyright: ignore[reportAttributeAccessIssue]
-    return FastTokenizer(tokenizer_object=tokenizer, unk_token="?")
+    return FastTokenizer(tokenizer_object=tokenizer, unk_token="<unk>")
 
 
 def byte_tokenizer() -> FastTokenizer:
@@ -65,7 +65,12 @@ def byte_tokenizer() -> FastTokenizer:
 def piece_tokenizer() -> FastTokenizer:
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # pyright: ignore
-        [pre_tokenizers.Metaspace(), pre_tokenizers.Digits(individual_digits=True)]
+        [
+            pre_tokenizers.Split("\n", "isolated"),
+            pre_tokenizers.Metaspace(prepend_scheme="first"),
+            pre_tokenizers.Punctuation("isolated"),
+            pre_tokenizers.Digits(individual_digits=True),
+        ]
     )
     tokenizer.decoder = decoders.Metaspace()  # pyright: ignore
     special = ["<unk>", "<s>"]
