@@ -14,20 +14,35 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from edgewise.pretrained import load_tokenizer
 from edgewise.task import Sizes, Task
 from tasks import TASKS, gendered_pronoun, greater_than, ioi
+from tasks.ioi import IOI_COUNTERFACTUALS
 from tasks.models.bundled import FOLDER
 from tasks.shared.text import encode
 from tests.tasks.test_ioi import distinct, splits, texts, unpadded
 from tests.tasks.tokenizers import MADE
 
 TOKENIZERS = [*MADE, "bundled", "gpt2", "llama"]
+KNOWING = {"words", "bytes", "pieces", "gpt2", "llama"}
+"""Those that know most words as one token each."""
 SIZES = Sizes(train=16, validation=8, test=16)
 SEEDS = range(10)
 CHANGED = {
+    **{task.name: {3} for task in IOI_COUNTERFACTUALS},
+    "ioi-s1-io-flip": {2},
+    "ioi-s2-io-flip": {1},
+    "ioi-abc": {1},
     "subject-verb-agreement": {1},
+    "mcqa": {4},
+    "mcqa-position": {2},
+    "arithmetic-addition": {1, 2},
+    "arithmetic-subtraction": {1, 2},
 }
 """In how many positions a prompt and its twin differ."""
 WORKS = {
-    "subject-verb-agreement": {"words", "bytes", "pieces", "gpt2", "llama"},
+    "subject-verb-agreement": KNOWING,
+    "mcqa": KNOWING,
+    "mcqa-position": KNOWING,
+    "arithmetic-addition": {*KNOWING, "characters"},
+    "arithmetic-subtraction": {*KNOWING, "characters"},
 }
 
 
@@ -64,6 +79,18 @@ def test_prompts_obey_the_rules(name: str, tokenizer: PreTrainedTokenizerBase) -
         assert str(error.value).startswith(f"{tokenizer.name_or_path}: ")
         return
     for seed in SEEDS:
+        check(build(name, tokenizer, seed), tokenizer, CHANGED[name])
+
+
+@pytest.mark.slow
+def test_counterfactuals_of_ioi_obey_the_rules(tokenizer: PreTrainedTokenizerBase) -> None:
+    """They differ in the twins alone, and draw from millions of prompts: each takes its turn."""
+    if tokenizer.name_or_path == "characters":
+        with pytest.raises(ValueError, match="characters: found 0 words for 'name'"):
+            build("ioi-abc", tokenizer, 0)
+        return
+    for seed in SEEDS:
+        name = IOI_COUNTERFACTUALS[seed % len(IOI_COUNTERFACTUALS)].name
         check(build(name, tokenizer, seed), tokenizer, CHANGED[name])
 
 
