@@ -5,6 +5,7 @@ from edgewise.own_code import from_file, from_package, is_reference, offered_nam
 from tasks.arithmetic import ARITHMETIC_ADDITION, ARITHMETIC_SUBTRACTION
 from tasks.boolean import BOOLEAN_FEW_SHOT, BOOLEAN_INSTRUCTION
 from tasks.custom import PREFIX, CustomTask
+from tasks.docstring import DOCSTRING
 from tasks.gendered_pronoun import GENDERED_PRONOUN
 from tasks.greater_than import GREATER_THAN, GREATER_THAN_01
 from tasks.ioi import IOI, IOI_COUNTERFACTUALS, IOI_T1
@@ -27,6 +28,7 @@ _BUILDERS: tuple[TaskBuilder, ...] = (
     MCQA_POSITION,
     ARITHMETIC_ADDITION,
     ARITHMETIC_SUBTRACTION,
+    DOCSTRING,
     BOOLEAN_INSTRUCTION,
     BOOLEAN_FEW_SHOT,
     *map(TracrTask, PROGRAMS),

@@ -104,9 +104,10 @@ class MultipleChoice(OnAnyModel):
         }
         drawn = {}
         for kind, (right, noun, order) in draw(choices, numbers, generator, strata=4).items():
-            luck = torch.rand(len(right), len(lexicon.others), generator=generator)
-            others = luck.topk(len(LETTERS)).indices
-            wrong = torch.randint(1, len(LETTERS), right.shape, generator=generator)
+            # All in one call, so that a larger set begins with the smaller one.
+            luck = torch.rand(len(right), 1 + len(lexicon.others), generator=generator)
+            others = luck[:, 1:].topk(len(LETTERS)).indices
+            wrong = 1 + (luck[:, 0] * (len(LETTERS) - 1)).long()
             drawn[kind] = [
                 self._question(
                     lexicon.nouns[noun[k]],

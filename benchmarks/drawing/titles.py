@@ -11,6 +11,7 @@ _TITLES = {
     "mcqa-position": "MCQA, option moved",
     "arithmetic-addition": "Addition",
     "arithmetic-subtraction": "Subtraction",
+    "docstring": "Docstring",
     "boolean-instruction": "Boolean expressions, instruction",
     "boolean-few-shot": "Boolean expressions, three shots",
 }

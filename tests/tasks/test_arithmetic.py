@@ -113,8 +113,8 @@ def test_losses_metrics_and_sizes_and_what_depends_on_the_seed() -> None:
         assert task.attribution_loss is negative_logit_difference
         larger = build(family, "bytes", train=150)
         assert torch.equal(task.test.corrupted, larger.test.corrupted)
-        assert unpadded(larger.train.clean, larger.train)[:100] == unpadded(
-            task.train.clean, task.train
-        )
+        for side in ("clean", "corrupted"):
+            ids, more = (unpadded(getattr(t.train, side), t.train) for t in (task, larger))
+            assert more[:100] == ids
         other = family.build(None, tokenizer_of("bytes"), seed=1)
         assert not torch.equal(task.test.answers, other.test.answers)

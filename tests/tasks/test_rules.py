@@ -35,6 +35,7 @@ CHANGED = {
     "mcqa-position": {2},
     "arithmetic-addition": {1, 2},
     "arithmetic-subtraction": {1, 2},
+    "docstring": {8},
 }
 """In how many positions a prompt and its twin differ."""
 WORKS = {
@@ -43,6 +44,7 @@ WORKS = {
     "mcqa-position": KNOWING,
     "arithmetic-addition": {*KNOWING, "characters"},
     "arithmetic-subtraction": {*KNOWING, "characters"},
+    "docstring": KNOWING,
 }
 
 

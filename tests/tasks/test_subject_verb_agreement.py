@@ -158,7 +158,8 @@ def test_prompts_depend_on_the_seed_alone_and_a_larger_set_contains_the_smaller(
         SUBJECT_VERB_AGREEMENT.build(None, tokenizer, seed=seed, sizes=Sizes(train=train, test=50))
         for train, seed in ((50, 1), (500, 1), (50, 2))
     )
-    small_ids, large_ids = (unpadded(t.train.clean, t.train) for t in (small, large))
-    assert large_ids[:50] == small_ids != unpadded(other.train.clean, other.train)
+    for side in ("clean", "corrupted"):
+        ids = [unpadded(getattr(t.train, side), t.train) for t in (small, large, other)]
+        assert ids[1][:50] == ids[0] != ids[2]
     assert torch.equal(small.test.corrupted, large.test.corrupted)
     assert torch.equal(small.validation.clean, large.validation.clean)
