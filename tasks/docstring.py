@@ -146,13 +146,15 @@ def _question(names: list[str], fillers: Mapping[str, str], function: str) -> Qu
     """`names` are the clean prompt's arguments, the twin's, and those of the twin's docstring."""
     clean, twin = names[:IN_CLEAN], names[IN_CLEAN : 2 * IN_CLEAN]
     answer = BEFORE + MATCHING - 1
-    texts = (
-        PROMPT.format(
+
+    def prompt(arguments: list[str], first: str, second: str) -> str:
+        return PROMPT.format(
             function=function, arguments=", ".join(arguments), first=first, second=second, **fillers
         )
-        for arguments, (first, second) in ((clean, clean[BEFORE:answer]), (twin, names[-2:]))
+
+    return Question(
+        prompt(clean, *clean[BEFORE:answer]), prompt(twin, *names[-2:]), clean[answer], twin[answer]
     )
-    return Question(*texts, clean[answer], twin[answer])
 
 
 @dataclass(frozen=True)
