@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from edgewise.pretrained import load_tokenizer
 from edgewise.task import Sizes, Task
 from tasks import TASKS, gendered_pronoun, ioi
-from tasks.ioi import IOI_COUNTERFACTUALS
+from tasks.ioi import IOI, IOI_COUNTERFACTUALS
 from tasks.models.bundled import FOLDER
 from tasks.shared.text import encode
 from tests.tasks.test_ioi import distinct, splits, texts, unpadded
@@ -83,9 +83,8 @@ def test_prompts_obey_the_rules(name: str, tokenizer: PreTrainedTokenizerBase) -
 
 
 EARLIER = {
-    "ioi": {*KNOWING, "bundled"},
     "ioi-t1": {*KNOWING, "bundled"},
-    "ioi with counterfactuals": {*KNOWING, "bundled"},
+    "ioi and its counterfactuals": {*KNOWING, "bundled"},
     "gendered-pronoun": {*KNOWING, "bundled"},
     "boolean-instruction": KNOWING,
     "boolean-few-shot": KNOWING,
@@ -98,8 +97,8 @@ EARLIER = {
 def test_prompts_of_large_tasks_obey_the_rules(
     name: str, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """The counterfactuals of IOI differ in the twins alone: each of them has its turn."""
-    turns = [name] if name in TASKS else [task.name for task in IOI_COUNTERFACTUALS]
+    """IOI and its counterfactuals have the same clean prompts: each of them has its turn."""
+    turns = [name] if name in TASKS else [task.name for task in (IOI, *IOI_COUNTERFACTUALS)]
     check_all(turns, tokenizer, EARLIER[name])
 
 
