@@ -29,8 +29,8 @@ prompt and an answer of its own: `symbol_counterfactual` (`copycolors_mcqa`, `ar
 `arc_challenge`: `choices` with `label`, and `answerKey`, the place of the right one),
 `s2_io_flip_counterfactual` (`ioi`: `metadata` with `indirect_object` and `subject`) or
 `random_counterfactual` (`arithmetic_addition`, `arithmetic_subtraction`: `label`). Answers follow a
-space, where MIB takes a letter's token without one. Rows that do not suit the tokenizer are left
-out, as MIB does where names are of unequal length; a split without any other is an error.
+space, where MIB takes a letter's token without one. As in MIB, rows whose two prompts differ in
+length with this tokenizer are left out; a record says how many prompts there were.
 """
 
 import hashlib
@@ -68,6 +68,10 @@ Span = tuple[str, str]
 TokenIds = Mapping[str, list[int]]
 """Text -> its token ids."""
 T = TypeVar("T")
+
+
+class UnequalLengths(ValueError):
+    """A prompt and its twin have other numbers of tokens."""
 
 
 @dataclass(frozen=True)
@@ -152,12 +156,12 @@ class CustomTask(OnAnyModel):
             line = self.lines[number]
             try:
                 found = _example(encoded(places[number] // _AT_ONCE), line)
-                if unknown in (*found.clean, *found.corrupted, *found.answers, *found.distractors):
-                    raise ValueError(_unknown_words(tokenizer, line))
-            except ValueError:
+            except UnequalLengths:
                 if line.published:
                     return None
                 raise
+            if unknown in (*found.clean, *found.corrupted, *found.answers, *found.distractors):
+                raise ValueError(_unknown_words(tokenizer, line))
             return found
 
         found = _each(self.path, track(numbers, f"{self.path.name}, tokens"), example)
@@ -309,7 +313,7 @@ def _example(ids: TokenIds, line: Line) -> Example:
     clean, corrupted = (_tokens(ids, spans) for spans in (line.clean, line.corrupted))
     (prompt, targets, answers), (twin, others, distractors) = clean, corrupted
     if targets != others:
-        raise ValueError(
+        raise UnequalLengths(
             f"the tags of clean follow {_listed(targets)} tokens and those of corrupted "
             f"{_listed(others)}; expected equal numbers"
         )

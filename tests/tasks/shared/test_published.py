@@ -92,7 +92,7 @@ def test_rows_give_their_prompts_and_answers(tmp_path: Path, kind: str) -> None:
     assert not by_prompt
 
 
-def test_rows_that_do_not_suit_the_tokenizer_are_left_out(tmp_path: Path) -> None:
+def test_rows_whose_prompts_differ_in_length_are_left_out(tmp_path: Path) -> None:
     rows = [*ROWS["ioi"], *(ioi("Wolfgangus", name) for name in ("Ben", "Dan"))]
     found = {
         kind: [{**row, "split": kind} for row in rows] for kind in ("train", "validation", "test")
@@ -104,6 +104,12 @@ def test_rows_that_do_not_suit_the_tokenizer_are_left_out(tmp_path: Path) -> Non
     lines[-1] = {**ioi("Max"), "split": "test"}
     task = read(tmp_path, lines).build(None, byte_tokenizer(), seed=0)
     assert [len(pairs) for pairs in splits(task)] == [3, 1, 1]
+
+
+def test_rows_with_other_faults_are_errors(tmp_path: Path) -> None:
+    rows = [*ROWS["addition"], {**addition(5), "label": "7"}]
+    with pytest.raises(ValueError, match=r"^mib.jsonl: line 5: the tagged texts .* the same first"):
+        read(tmp_path, rows).build(None, byte_tokenizer(), seed=0)
 
 
 @pytest.mark.parametrize(
