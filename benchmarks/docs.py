@@ -27,6 +27,7 @@ from benchmarks.grid.settings import allowed, task_defaults
 from edgewise.method import Method
 from edgewise.metrics import Metric
 from edgewise.pretrained import load_tokenizer
+from edgewise.task import Task
 from methods import METHODS
 from tasks import PREFIX, TASKS, CustomTask, TaskBuilder
 from tasks.models.bundled import FOLDER
@@ -272,15 +273,45 @@ def facts_of(builder: TaskBuilder) -> Facts:
     """From the prompts; for a compiled program, which takes long to compile, from its RASP code."""
     if isinstance(builder, TracrTask):
         return _program_facts(builder)
-    model, tokenizer = "tiny-llama", tiny_tokenizer()
-    unused: Any = None
-    try:
-        task = builder.build(unused, tokenizer, seed=0)
-    except ValueError:  # its tokenizer knows the words of the Boolean tasks alone
-        model, tokenizer = BUNDLED, load_tokenizer(FOLDER)
-        task = builder.build(unused, tokenizer, seed=0)
+    model, task = _made(builder)
     sizes = len(task.train), len(task.validation), len(task.test)
-    return Facts(f"any, such as `{model}`", task.ablation, sizes, task.metrics, task.primary)
+    return Facts(model, task.ablation, sizes, task.metrics, task.primary)
+
+
+def _made(builder: TaskBuilder) -> tuple[str, Task]:
+    """The task for a model that comes with the package and knows its words, or else for none."""
+    tokenizers: dict[str, Any] = {
+        "any, such as `tiny-llama`": tiny_tokenizer(),
+        f"any, such as `{BUNDLED}`": load_tokenizer(FOLDER),
+    }
+    unused: Any = None
+    for model, tokenizer in tokenizers.items():
+        try:
+            return model, builder.build(unused, tokenizer, seed=0)
+        except ValueError:  # its tokenizer does not know the words of this task
+            continue
+    return "any that knows the words", builder.build(unused, EveryWord(), seed=0)
+
+
+class EveryWord:
+    """A tokenizer for which every word, number and mark is one token."""
+
+    unk_token_id = None
+    name_or_path = "every word"
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, int] = {}
+
+    def __call__(self, texts: list[str], **options: bool) -> dict[str, list[list[int]]]:
+        def ids(text: str) -> list[int]:
+            words = re.findall(r"\w+|[^\w\s]", text)
+            return [self._tokens.setdefault(word, len(self._tokens)) for word in words]
+
+        return {"input_ids": [ids(text) for text in texts]}
+
+    def decode(self, tokens: list[int]) -> str:
+        words = list(self._tokens)
+        return " ".join(words[token] for token in tokens)
 
 
 def _program_facts(task: TracrTask) -> Facts:

@@ -2,22 +2,33 @@
 
 from edgewise.files import expanded
 from edgewise.own_code import from_file, from_package, is_reference, offered_names, short_name
+from tasks.arithmetic import ARITHMETIC_ADDITION, ARITHMETIC_SUBTRACTION
 from tasks.boolean import BOOLEAN_FEW_SHOT, BOOLEAN_INSTRUCTION
 from tasks.custom import PREFIX, CustomTask
+from tasks.docstring import DOCSTRING
 from tasks.gendered_pronoun import GENDERED_PRONOUN
 from tasks.greater_than import GREATER_THAN, GREATER_THAN_01
-from tasks.ioi import IOI, IOI_T1
+from tasks.ioi import IOI, IOI_COUNTERFACTUALS, IOI_T1
+from tasks.mcqa import MCQA, MCQA_POSITION
 from tasks.own import own_task
 from tasks.shared.builder import TaskBuilder
+from tasks.subject_verb_agreement import SUBJECT_VERB_AGREEMENT
 from tasks.tracr import TracrTask
 from tasks.tracr_programs import PROGRAMS, XPROPORTION
 
 _BUILDERS: tuple[TaskBuilder, ...] = (
     IOI,
     IOI_T1,
+    *IOI_COUNTERFACTUALS,
     GREATER_THAN,
     GREATER_THAN_01,
     GENDERED_PRONOUN,
+    SUBJECT_VERB_AGREEMENT,
+    MCQA,
+    MCQA_POSITION,
+    ARITHMETIC_ADDITION,
+    ARITHMETIC_SUBTRACTION,
+    DOCSTRING,
     BOOLEAN_INSTRUCTION,
     BOOLEAN_FEW_SHOT,
     *map(TracrTask, PROGRAMS),

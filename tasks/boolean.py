@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice, product
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool
@@ -26,8 +26,9 @@ from edgewise.prompts import PromptPairs
 from edgewise.task import Sizes, Task
 from edgewise.transformer import MaskedTransformer
 from tasks.shared.builder import OnAnyModel
-from tasks.shared.next_token import Example, next_token_task, stacked
-from tasks.shared.text import counts, encode, tokenizer_name
+from tasks.shared.next_token import next_token_task
+from tasks.shared.questions import Question, asked
+from tasks.shared.text import counts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -64,7 +65,7 @@ class Shape:
         return text.format(*map(bool, digits))
 
 
-class Question(NamedTuple):
+class Values(NamedTuple):
     """An expression, one of the same shape and the opposite value, and the first one's value."""
 
     clean: str
@@ -98,7 +99,8 @@ class BooleanTask(OnAnyModel):
         """Prompts for this tokenizer; a larger training set contains the smaller ones.
 
         Raises ValueError where True and False are not one token each, as answers and within an
-        expression, and where more prompts are asked for than there are.
+        expression, where another word is not known, and where more prompts are asked for than there
+        are.
         """
         numbers = counts(sizes, test=self.test, validation=self.validation, train=self.train)
         drawn = questions(seed)
@@ -115,16 +117,13 @@ class BooleanTask(OnAnyModel):
     def prompt(self, expression: str) -> str:
         return self.introduction + QUESTION.format(expression=expression)
 
-    def _pairs(self, tokenizer: "PreTrainedTokenizerBase", asked: list[Question]) -> PromptPairs:
-        ids = answer_ids(tokenizer, self.prompt(asked[0].clean))
-        clean = encode(tokenizer, [self.prompt(question.clean) for question in asked])
-        corrupted = encode(tokenizer, [self.prompt(question.corrupted) for question in asked])
-        _check(tokenizer, asked, clean, corrupted)
-        return stacked(
+    def _pairs(self, tokenizer: "PreTrainedTokenizerBase", drawn: list[Values]) -> PromptPairs:
+        return asked(
+            tokenizer,
             [
-                Example(prompt, twin, [len(prompt) - 1], [ids[q.value]], [ids[not q.value]])
-                for q, prompt, twin in zip(asked, clean, corrupted, strict=True)
-            ]
+                Question(self.prompt(clean), self.prompt(twin), str(value), str(not value))
+                for clean, twin, value in drawn
+            ],
         )
 
 
@@ -135,43 +134,7 @@ BOOLEAN_FEW_SHOT = BooleanTask(
 )
 
 
-def answer_ids(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> dict[bool, int]:
-    """The token that each value adds to a prompt; all prompts of a task end in the same words."""
-    before, *after = encode(tokenizer, [prompt, f"{prompt} False", f"{prompt} True"])
-    unknown: Any = tokenizer.unk_token_id
-    ids = [row[-1] for row in after if row[:-1] == before]
-    if len({*ids, unknown}) < 3:
-        raise ValueError(
-            f"{tokenizer_name(tokenizer)}: True and False are not known and one token each after "
-            f"{prompt!r}"
-        )
-    return dict(zip((False, True), ids, strict=True))
-
-
-def _check(
-    tokenizer: "PreTrainedTokenizerBase",
-    asked: list[Question],
-    clean: list[list[int]],
-    corrupted: list[list[int]],
-) -> None:
-    unknown: Any = tokenizer.unk_token_id
-    # BOS and the unknown token may be the same: then a BOS is not counted as an unknown word.
-    (empty,) = encode(tokenizer, [""])
-    for question, prompt, twin in zip(asked, clean, corrupted, strict=True):
-        if prompt.count(unknown) > empty.count(unknown):
-            raise ValueError(
-                f"{tokenizer_name(tokenizer)}: the tokenizer does not know every word of a prompt "
-                f"with {question.clean!r}"
-            )
-        if len(prompt) != len(twin):
-            raise ValueError(
-                f"{tokenizer_name(tokenizer)}: a prompt with {question.clean!r} has {len(prompt)} "
-                f"tokens and one with {question.corrupted!r} {len(twin)}; expected True and False "
-                "to be one token each everywhere"
-            )
-
-
-def questions(seed: int) -> dict[str, Iterator[Question]]:
+def questions(seed: int) -> dict[str, Iterator[Values]]:
     """All expressions but the solved ones, by split, in random order, true and false in turn."""
     places = [(shape, choice) for shape in shapes() for choice in range(len(shape.values))]
     values = torch.cat([shape.values for shape in shapes()])
@@ -182,14 +145,14 @@ def questions(seed: int) -> dict[str, Iterator[Question]]:
     order = (-luck.log() * torch.bincount(n_choices)[n_choices]).argsort()
     split = torch.bucketize(split, torch.tensor(list(SHARES.values())).cumsum(0)[:-1])
 
-    def drawn(numbers: Iterable[int]) -> Iterator[Question]:
+    def drawn(numbers: Iterable[int]) -> Iterator[Values]:
         for number in numbers:
             shape, choice = places[number]
             others = torch.nonzero(shape.values != values[number]).squeeze(1)
             other = others[int(twin[number] * len(others))]
             clean, value = shape.filled(choice), bool(values[number])
             if clean not in SHOTS:
-                yield Question(clean, shape.filled(int(other)), value)
+                yield Values(clean, shape.filled(int(other)), value)
 
     pools = [order[split[order] == k] for k in range(len(SHARES))]
     turns = [

@@ -14,6 +14,23 @@ same number of tokens before each tag. No clean prompt occurs twice.
 `split` is train, validation or test; either all lines have it or none. Without it, lines are
 assigned at random: a quarter to validation, a quarter to test, the others to training. Further keys
 are ignored.
+
+The rows of MIB's data sets (Mueller et al., 2025) are lines, too, such as those of ARC, which no
+code here makes. A file of them is written with the package datasets:
+
+    import json
+    from datasets import load_dataset
+    with open("arc-easy.jsonl", "w") as file:
+        for split, rows in load_dataset("mib-bench/arc_easy").items():
+            file.writelines(json.dumps({**row, "split": split}) + "\\n" for row in rows)
+
+Such a row has `prompt`, its answer, and the counterfactual that MIB's circuit track takes, with a
+prompt and an answer of its own: `symbol_counterfactual` (`copycolors_mcqa`, `arc_easy`,
+`arc_challenge`: `choices` with `label`, and `answerKey`, the place of the right one),
+`s2_io_flip_counterfactual` (`ioi`: `metadata` with `indirect_object` and `subject`) or
+`random_counterfactual` (`arithmetic_addition`, `arithmetic_subtraction`: `label`). Answers follow a
+space, where MIB takes a letter's token without one. As in MIB, rows whose two prompts differ in
+length with this tokenizer are left out; a record says how many prompts there were.
 """
 
 import hashlib
@@ -33,6 +50,7 @@ from edgewise.task import Sizes, Task
 from edgewise.transformer import MaskedTransformer
 from tasks.shared.builder import OnAnyModel
 from tasks.shared.next_token import Example, next_token_task, stacked
+from tasks.shared.published import is_published, with_tags
 from tasks.shared.text import encode
 
 if TYPE_CHECKING:
@@ -52,13 +70,21 @@ TokenIds = Mapping[str, list[int]]
 T = TypeVar("T")
 
 
+class UnequalLengths(ValueError):
+    """A prompt and its twin have other numbers of tokens."""
+
+
 @dataclass(frozen=True)
 class Line:
-    """The spans of both prompts, as many in each, and the split if the file gives one."""
+    """The spans of both prompts, as many in each, and the split if the file gives one.
+
+    `published` says that it is a row of MIB's data.
+    """
 
     clean: tuple[Span, ...]
     corrupted: tuple[Span, ...]
     split: str | None
+    published: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +131,8 @@ class CustomTask(OnAnyModel):
         """
         examples = self._examples(tokenizer)
         splits = {}
-        for kind, numbers in self._splits(seed).items():
+        for kind, lines in self._splits(seed).items():
+            numbers = [number for number in lines if number in examples]
             asked = getattr(sizes, kind, None)
             if not 1 <= (1 if asked is None else asked) <= len(numbers):
                 raise ValueError(
@@ -125,14 +152,20 @@ class CustomTask(OnAnyModel):
             chosen = numbers[chunk * _AT_ONCE : (chunk + 1) * _AT_ONCE]
             return _encoded(tokenizer, [self.lines[number] for number in chosen])
 
-        def example(number: int) -> Example:
-            ids = encoded(places[number] // _AT_ONCE)
-            found = _example(ids, self.lines[number])
+        def example(number: int) -> Example | None:
+            line = self.lines[number]
+            try:
+                found = _example(encoded(places[number] // _AT_ONCE), line)
+            except UnequalLengths:
+                if line.published:
+                    return None
+                raise
             if unknown in (*found.clean, *found.corrupted, *found.answers, *found.distractors):
-                raise ValueError(_unknown_words(tokenizer, self.lines[number]))
+                raise ValueError(_unknown_words(tokenizer, line))
             return found
 
-        return _each(self.path, track(numbers, f"{self.path.name}, tokens"), example)
+        found = _each(self.path, track(numbers, f"{self.path.name}, tokens"), example)
+        return {number: example for number, example in found.items() if example is not None}
 
     def _splits(self, seed: int) -> dict[str, list[int]]:
         order = torch.randperm(len(self.lines), generator=Generator().manual_seed(seed))
@@ -195,6 +228,9 @@ def _line(row: bytes) -> Line:
         raise ValueError("not JSON (brackets too deep in one another)") from None
     if not isinstance(fields, dict):
         raise ValueError("no JSON object; expected one with clean and corrupted")
+    published = is_published(fields)
+    if published:
+        fields = with_tags(fields)
     clean, corrupted = _spans(fields, "clean"), _spans(fields, "corrupted")
     if len(clean) != len(corrupted):
         raise ValueError(
@@ -203,7 +239,7 @@ def _line(row: bytes) -> Line:
     split = fields.get("split")
     if split not in (None, *SPLITS):
         raise ValueError(f"split is {split!r}; expected one of {', '.join(SPLITS)}")
-    return Line(clean, corrupted, split)
+    return Line(clean, corrupted, split, published)
 
 
 def _check_consistent(line: Line, first: Line) -> None:
@@ -277,7 +313,7 @@ def _example(ids: TokenIds, line: Line) -> Example:
     clean, corrupted = (_tokens(ids, spans) for spans in (line.clean, line.corrupted))
     (prompt, targets, answers), (twin, others, distractors) = clean, corrupted
     if targets != others:
-        raise ValueError(
+        raise UnequalLengths(
             f"the tags of clean follow {_listed(targets)} tokens and those of corrupted "
             f"{_listed(others)}; expected equal numbers"
         )

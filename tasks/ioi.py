@@ -2,9 +2,18 @@
 
 The task of Wang et al. (2023), with our own sentences, in words that small story models know. A
 sentence has four slots for names; the last one is the answer. The names come in the order ABBA
-(indirect object, subject, subject, answer) or BABA (subject first). The corrupted prompt has three
-other names, all different, in the slots before the answer, as in Edge Pruning (Bhaskar et al.,
-2024).
+(indirect object, subject, subject, answer) or BABA (subject first). The corrupted prompt of `ioi`
+and `ioi-t1` has three other names, all different, in the slots before the answer, as in Edge
+Pruning (Bhaskar et al., 2024).
+
+The other eight tasks have the clean prompts of `ioi` and the counterfactuals of MIB (Mueller et
+al., 2025), whose names they bear. IO and S1 are the indirect object and the subject where they
+first occur, S2 is the subject where it occurs again. `s1-io-flip` exchanges IO and S1: the order
+changes and the answer does not. In `s2-io-flip`, MIB's own choice for circuits, the indirect object
+occurs again instead of the subject, so that the answer is the subject. `s1-ioi-flip-s2-ioi-flip`
+does both: the two names are exchanged everywhere. In `abc` a third name stands in the place of S2.
+The kinds that begin with `random-names` have two other names, exchanged as the rest of the kind's
+name says.
 
 `ioi` has 26 templates for training and validation, and four others for test: two sentences, each in
 both orders. `ioi-t1` has one ABBA template for all three, as in ACDC (Conmy et al., 2023).
@@ -14,7 +23,7 @@ first name is right half the time in `ioi` and every time in `ioi-t1`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -37,6 +46,22 @@ ORDERS = {"ABBA": (0, 1, 1, 0), "BABA": (1, 0, 1, 0)}
 
 ANSWER = " {name}"
 
+THREE_OTHERS = "three-others"
+NAMED = "ABCDE"
+"""The names as counterfactuals call them: the indirect object, the subject, and three others."""
+COUNTERFACTUALS = {
+    THREE_OTHERS: ("CDE", "CDE"),
+    "s2-io-flip": ("ABA", "BAA"),
+    "s1-io-flip": ("BAB", "ABB"),
+    "abc": ("ABC", "BAC"),
+    "random-names": ("CDD", "DCD"),
+    "s1-ioi-flip-s2-ioi-flip": ("BAA", "ABA"),
+    "random-names-s1-ioi-flip": ("DCD", "CDD"),
+    "random-names-s2-ioi-flip": ("CDC", "DCC"),
+    "random-names-s1-ioi-flip-s2-ioi-flip": ("DCC", "CDC"),
+}
+"""The names in the corrupted prompt's first three slots, where the clean one has ABB or BAB."""
+
 # Two names in the clean prompt and three others in the corrupted one.
 NEEDED = {"name": 5, "place": 2, "object": 2}
 
@@ -55,7 +80,10 @@ class Template:
 
 @dataclass(frozen=True)
 class IndirectObject(OnAnyModel):
-    """A set of templates. Test prompts come from `held_out`, or from `templates` if it is empty."""
+    """A set of templates. Test prompts come from `held_out`, or from `templates` if it is empty.
+
+    `counterfactual` says what the corrupted prompts are, one of COUNTERFACTUALS.
+    """
 
     name: str
     templates: tuple[Template, ...]
@@ -63,12 +91,23 @@ class IndirectObject(OnAnyModel):
     train: int
     validation: int
     test: int
+    counterfactual: str = THREE_OTHERS
     version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if self.counterfactual not in COUNTERFACTUALS:
+            raise ValueError(
+                f"counterfactual={self.counterfactual!r}; expected one of "
+                f"{', '.join(COUNTERFACTUALS)}"
+            )
 
     @property
     def description(self) -> str:
         n = len(self.templates) + len(self.held_out)
-        return f"Indirect object identification, {n} template{'s' if n > 1 else ''}"
+        text = f"Indirect object identification, {n} template{'s' if n > 1 else ''}"
+        if self.counterfactual == THREE_OTHERS:
+            return text
+        return f"{text}; corrupted: {self.counterfactual.replace('-', ' ')}"
 
     def build(
         self,
@@ -88,11 +127,74 @@ class IndirectObject(OnAnyModel):
         generator = Generator().manual_seed(seed)
         if self.held_out:
             held_out = {"test": numbers.pop("test")}
-            pairs = _draw(vocabulary, self.held_out, held_out, generator)
+            pairs = self._draw(vocabulary, self.held_out, held_out, generator)
         else:
             pairs = {}
-        pairs |= _draw(vocabulary, self.templates, numbers, generator)
+        pairs |= self._draw(vocabulary, self.templates, numbers, generator)
         return next_token_task(self.name, self.version, pairs)
+
+    def _draw(
+        self,
+        vocabulary: Vocabulary,
+        templates: Sequence[Template],
+        numbers: Mapping[str, int],
+        generator: Generator,
+    ) -> dict[str, PromptPairs]:
+        """Disjoint sets of distinct prompts, drawn uniformly from all possible ones."""
+        names, places, objects = (
+            len(vocabulary.words[slot]) for slot in ("name", "place", "object")
+        )
+        choices = {
+            "templates": len(templates),
+            "places": places,
+            "objects": objects,
+            "names": names,
+            "other names": names - 1,
+        }
+        return {
+            kind: self._prompts(vocabulary, templates, choice, generator)
+            for kind, choice in draw(choices, numbers, generator).items()
+        }
+
+    def _prompts(
+        self,
+        vocabulary: Vocabulary,
+        templates: Sequence[Template],
+        choice: tuple[Int[Tensor, " prompt"], ...],
+        generator: Generator,
+    ) -> PromptPairs:
+        """The prompts with these templates, places, objects, indirect objects and subjects."""
+        which, place, thing, indirect_object, subject = choice
+        # The subject is numbered among the names other than the indirect object.
+        subject = subject + (subject >= indirect_object)
+        pair = torch.stack([indirect_object, subject], dim=1)
+        names = vocabulary.ids("name").squeeze(1)
+        luck = torch.rand(len(pair), len(names), generator=generator)
+        others = luck.scatter_(1, pair, -1.0).topk(3).indices
+        chosen = torch.cat([pair, others], dim=1)
+
+        patterns = [vocabulary.patterns[template.prompt] for template in templates]
+        own = torch.tensor([ORDERS[template.order][:3] for template in templates])[which]
+        changed = torch.tensor([self._corrupted(template.order) for template in templates])[which]
+        columns = {
+            "place": vocabulary.ids("place")[place],
+            "object": vocabulary.ids("object")[thing],
+        }
+        clean, lengths = fill(patterns, which, {**columns, "name": names[pair.gather(1, own)]})
+        corrupted, _ = fill(patterns, which, {**columns, "name": names[chosen.gather(1, changed)]})
+        return PromptPairs(
+            clean=clean,
+            corrupted=corrupted,
+            lengths=lengths,
+            targets=lengths[:, None] - 1,
+            answers=names[indirect_object][:, None],
+            distractors=names[subject][:, None],
+        )
+
+    def _corrupted(self, order: str) -> list[int]:
+        """Who is in each slot before the answer, numbered as in NAMED."""
+        letters = COUNTERFACTUALS[self.counterfactual][[*ORDERS].index(order)]
+        return [NAMED.index(letter) for letter in letters]
 
 
 def both_orders(sentences: Sequence[str]) -> tuple[Template, ...]:
@@ -106,6 +208,11 @@ IOI = IndirectObject(
     train=200,
     validation=200,
     test=1000,
+)
+IOI_COUNTERFACTUALS = tuple(
+    replace(IOI, name=f"ioi-{kind}", counterfactual=kind)
+    for kind in COUNTERFACTUALS
+    if kind != THREE_OTHERS
 )
 IOI_T1 = IndirectObject(
     "ioi-t1", (Template(SENTENCES[0], "ABBA"),), (), train=50, validation=50, test=200
@@ -121,55 +228,4 @@ def read_vocabulary(
         {template.prompt: template.sentence for template in templates},
         {"name": NAMES, "place": PLACES, "object": OBJECTS},
         needed=NEEDED,
-    )
-
-
-def _draw(
-    vocabulary: Vocabulary,
-    templates: Sequence[Template],
-    numbers: Mapping[str, int],
-    generator: Generator,
-) -> dict[str, PromptPairs]:
-    """Disjoint sets of distinct prompts, drawn uniformly from all possible ones."""
-    names, places, objects = (len(vocabulary.words[slot]) for slot in ("name", "place", "object"))
-    choices = {
-        "templates": len(templates),
-        "places": places,
-        "objects": objects,
-        "names": names,
-        "other names": names - 1,
-    }
-    return {
-        kind: _prompts(vocabulary, templates, choice, generator)
-        for kind, choice in draw(choices, numbers, generator).items()
-    }
-
-
-def _prompts(
-    vocabulary: Vocabulary,
-    templates: Sequence[Template],
-    choice: tuple[Int[Tensor, " prompt"], ...],
-    generator: Generator,
-) -> PromptPairs:
-    """The prompts with these templates, places, objects, indirect objects and subjects."""
-    which, place, thing, indirect_object, subject = choice
-    # The subject is numbered among the names other than the indirect object.
-    subject = subject + (subject >= indirect_object)
-    pair = torch.stack([indirect_object, subject], dim=1)
-    names = vocabulary.ids("name").squeeze(1)
-    luck = torch.rand(len(pair), len(names), generator=generator)
-    others = luck.scatter_(1, pair, -1.0).topk(3).indices
-
-    patterns = [vocabulary.patterns[template.prompt] for template in templates]
-    order = torch.tensor([ORDERS[template.order][:3] for template in templates])[which]
-    columns = {"place": vocabulary.ids("place")[place], "object": vocabulary.ids("object")[thing]}
-    clean, lengths = fill(patterns, which, {**columns, "name": names[pair.gather(1, order)]})
-    corrupted, _ = fill(patterns, which, {**columns, "name": names[others]})
-    return PromptPairs(
-        clean=clean,
-        corrupted=corrupted,
-        lengths=lengths,
-        targets=lengths[:, None] - 1,
-        answers=names[indirect_object][:, None],
-        distractors=names[subject][:, None],
     )

@@ -11,11 +11,12 @@ from edgewise.metrics import (
     EXACT_MATCH,
     KL,
     LOGIT_DIFFERENCE,
+    Metric,
     kl_divergence,
     negative_logit_difference,
 )
 from edgewise.prompts import PromptPairs
-from edgewise.task import Task
+from edgewise.task import Loss, Task
 
 METRICS = {metric.name: metric for metric in (KL, LOGIT_DIFFERENCE, ACCURACY, EXACT_MATCH)}
 
@@ -43,8 +44,15 @@ def stacked(examples: Sequence[Example]) -> PromptPairs:
     )
 
 
-def next_token_task(name: str, version: int, splits: Mapping[str, PromptPairs]) -> Task:
-    """Training takes the KL over the whole vocabulary, attribution minus the logit difference."""
+def next_token_task(
+    name: str,
+    version: int,
+    splits: Mapping[str, PromptPairs],
+    *,
+    attribution_loss: Loss = negative_logit_difference,
+    metrics: Mapping[str, Metric] = METRICS,
+) -> Task:
+    """Training takes the KL over the whole vocabulary, which is the primary metric, too."""
     return Task(
         name,
         version,
@@ -52,7 +60,7 @@ def next_token_task(name: str, version: int, splits: Mapping[str, PromptPairs]) 
         validation=splits["validation"],
         test=splits["test"],
         training_loss=kl_divergence,
-        attribution_loss=negative_logit_difference,
-        metrics=METRICS,
+        attribution_loss=attribution_loss,
+        metrics=metrics,
         primary="kl",
     )

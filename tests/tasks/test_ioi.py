@@ -1,6 +1,7 @@
 """IOI's prompts against its rules, read back through the tokenizer that made them."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from transformers import PreTrainedTokenizerFast as FastTokenizer
 from edgewise.metrics import kl_divergence, negative_logit_difference
 from edgewise.prompts import PromptPairs
 from edgewise.task import Sizes, Task
-from tasks.ioi import IOI, IOI_T1, ORDERS, IndirectObject, Template
+from tasks.ioi import IOI, IOI_COUNTERFACTUALS, IOI_T1, ORDERS, IndirectObject, Template
 from tasks.shared.text import encode, tokenise
 from tasks.words.ioi import HELD_OUT_SENTENCES, NAMES, OBJECTS, PLACES, SENTENCES
 
@@ -167,6 +168,38 @@ def test_the_corrupted_prompt_has_three_other_names_and_is_else_the_same(task: T
         assert ((names == pairs.distractors).sum(1) == 2).all()
         assert not (others[:, :, None] == own[:, None, :]).any()
         assert all(len(set(row)) == 3 for row in others.tolist())
+
+
+@pytest.mark.parametrize("family", IOI_COUNTERFACTUALS, ids=lambda family: family.name)
+def test_counterfactuals_change_names_as_they_say(family: IndirectObject) -> None:
+    tokenizer, kind = word_tokenizer(), family.name.removeprefix("ioi-")
+    usual, task = (f.build(None, tokenizer, seed=0, sizes=Sizes(10, 10, 50)) for f in (IOI, family))
+    for pairs, same in zip(splits(task), splits(usual), strict=True):
+        assert torch.equal(pairs.clean, same.clean)
+        assert torch.equal(pairs.answers, same.answers)
+        twins = texts(tokenizer, unpadded(pairs.corrupted, pairs))
+        for clean, twin in zip(prompts(tokenizer, pairs), twins, strict=True):
+            (_, (first, second, again)), (_, names) = read(clean), read(twin)
+            exchanged = {first: second, second: first}
+            expected = [first, second, again]
+            if "s1-io" in kind:
+                expected[:2] = [second, first]
+            if "s2-io" in kind:
+                expected[2] = exchanged[again]
+            if kind == "abc":
+                expected[2] = names[2]
+                assert names[2] not in exchanged
+            if "random" in kind:
+                others = dict(zip(expected, names, strict=True))
+                assert not set(others.values()) & {first, second} and len({*others.values()}) == 2
+                expected = [others[name] for name in expected]
+            assert names == expected
+
+
+def test_there_are_mib_s_eight_counterfactuals_and_no_others() -> None:
+    assert len({task.name for task in IOI_COUNTERFACTUALS}) == 8
+    with pytest.raises(ValueError, match="counterfactual='s2'; expected one of three-others, s2-"):
+        replace(IOI, counterfactual="s2")
 
 
 def test_the_target_is_the_last_position_and_the_rest_is_padding(task: Task) -> None:
