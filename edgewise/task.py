@@ -59,6 +59,11 @@ class Task:
             )
         if self.ablation not in ABLATIONS:
             raise ValueError(f"ablation {self.ablation!r}; expected one of {', '.join(ABLATIONS)}")
+        if self.ablation == "mean" and self.train.forks is not None:
+            raise ValueError(
+                f"mean ablation of {self.name}, whose prompts fork: a continuation's place holds "
+                "words in other prompts; expected interchange or zero"
+            )
 
     def objective(self, name: str) -> Loss:
         """What a search minimises: the loss `training` or `attribution`, or a metric by its name.
