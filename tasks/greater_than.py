@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from jaxtyping import Bool, Int
 from torch import Generator, Tensor
+from torch.nn.functional import pad
 
 from edgewise.prompts import PromptPairs
 from edgewise.task import Sizes, Task
@@ -86,9 +87,8 @@ class GreaterThan(OnAnyModel):
         numbers = counts(sizes, test=self.test, validation=self.validation, train=self.train)
         vocabulary, years = read_vocabulary(tokenizer)
         generator = Generator().manual_seed(seed)
-        pairs = self._draw(vocabulary, numbers, generator)
-        if isinstance(years, YearsByDigit):
-            pairs = {kind: _forked(prompts, years.tokens) for kind, prompts in pairs.items()}
+        digits = years.tokens if isinstance(years, YearsByDigit) else None
+        pairs = self._draw(vocabulary, digits, numbers, generator)
         return Task(
             name=self.name,
             version=self.version,
@@ -102,14 +102,18 @@ class GreaterThan(OnAnyModel):
         )
 
     def _draw(
-        self, vocabulary: Vocabulary, numbers: Mapping[str, int], generator: Generator
+        self,
+        vocabulary: Vocabulary,
+        digits: Int[Tensor, "10"] | None,
+        numbers: Mapping[str, int],
+        generator: Generator,
     ) -> dict[str, PromptPairs]:
         """Sets of distinct prompts; each set has its own third of the last two digits."""
         years = torch.tensor([int(year) for year in vocabulary.words["year"]])
         parts = torch.randperm(len(DIGITS), generator=generator).chunk(len(numbers))
         pairs = {}
-        for (kind, number), digits in zip(numbers.items(), parts, strict=True):
-            own = self._usable(years) & torch.isin(years % 100, digits)
+        for (kind, number), part in zip(numbers.items(), parts, strict=True):
+            own = self._usable(years) & torch.isin(years % 100, part)
             among = torch.nonzero(own).squeeze(1)
             choices = {
                 "templates": len(SENTENCES),
@@ -118,7 +122,7 @@ class GreaterThan(OnAnyModel):
             }
             which, noun, year = draw(choices, {kind: number}, generator)[kind]
             other = self._other(years, among[year], generator)
-            pairs[kind] = _prompts(vocabulary, which, noun, among[year], other)
+            pairs[kind] = _prompts(vocabulary, digits, which, noun, among[year], other)
         return pairs
 
     def _usable(self, years: Int[Tensor, " year"]) -> Bool[Tensor, " year"]:
@@ -225,12 +229,16 @@ def _year_01(years: Int[Tensor, " year"]) -> Int[Tensor, " year"]:
 
 def _prompts(
     vocabulary: Vocabulary,
+    digits: Int[Tensor, "10"] | None,
     which: Int[Tensor, " prompt"],
     noun: Int[Tensor, " prompt"],
     year: Int[Tensor, " prompt"],
     other: Int[Tensor, " prompt"],
 ) -> PromptPairs:
-    """Prompts with these templates, nouns and years; the corrupted ones have the other years."""
+    """Prompts with these templates, nouns and years; the corrupted ones have the other years.
+
+    They fork into the digits, if these are given.
+    """
     patterns = [vocabulary.patterns[sentence] for sentence in SENTENCES]
     nouns, years = vocabulary.ids("noun")[noun], vocabulary.ids("year")
     half = years.shape[1] // 2
@@ -238,29 +246,19 @@ def _prompts(
         fill(patterns, which, {"noun": nouns, "year": tokens, "century": tokens[:, :half]})
         for tokens in (years[year], years[other])
     )
-    return PromptPairs(
-        clean=clean,
-        corrupted=corrupted,
-        lengths=lengths,
-        targets=lengths[:, None] - 1,
-        answers=years[year][:, half:],
+    answers, ends = years[year][:, half:], lengths[:, None]
+    if digits is None:
+        return PromptPairs(clean, corrupted, lengths, targets=ends - 1, answers=answers)
+    places = ends + torch.arange(len(digits))
+    clean, corrupted = (
+        pad(prompts, (0, len(digits))).scatter(1, places, digits.expand_as(places))
+        for prompts in (clean, corrupted)
     )
-
-
-def _forked(pairs: PromptPairs, digits: Int[Tensor, "10"]) -> PromptPairs:
-    """The prompts, each with the ten digits as its continuations, scored at its end and there."""
-    places = pairs.lengths[:, None] + torch.arange(len(digits))
-
-    def continued(prompts: Int[Tensor, "prompt position"]) -> Int[Tensor, "prompt longer"]:
-        longer = torch.nn.functional.pad(prompts, (0, len(digits)))
-        return longer.scatter(1, places, digits.expand(len(prompts), -1))
-
-    first, second = pairs.answers.split(1, dim=1)
     return PromptPairs(
-        clean=continued(pairs.clean),
-        corrupted=continued(pairs.corrupted),
-        lengths=pairs.lengths + len(digits),
-        targets=torch.cat([pairs.targets, places], 1),
-        answers=torch.cat([first, second.expand(-1, len(digits))], 1),
-        forks=pairs.lengths,
+        clean,
+        corrupted,
+        lengths + len(digits),
+        targets=torch.cat([ends - 1, places], 1),
+        answers=torch.cat([answers[:, :1], answers[:, 1:].expand_as(places)], 1),
+        forks=lengths,
     )
