@@ -19,6 +19,7 @@ class PromptPairs:
     `forks`, where a task has them, are the positions at which prompts fork: each token from there
     on is another continuation of the tokens before the fork. It stands at the fork's position and
     sees these tokens and itself, so one pass gives what passes of each continuation alone give.
+    `templates` are the numbers of the prompts' templates among the task's, if it has any.
     """
 
     clean: Int[Tensor, "prompt position"]
@@ -28,6 +29,7 @@ class PromptPairs:
     answers: Num[Tensor, "prompt target"]
     distractors: Int[Tensor, "prompt target"] | None = None
     forks: Int[Tensor, " prompt"] | None = None
+    templates: Int[Tensor, " prompt"] | None = None
 
     def __post_init__(self) -> None:
         if self.clean.shape != self.corrupted.shape:

@@ -99,6 +99,7 @@ class GreaterThan(OnAnyModel):
             attribution_loss=years.negative_probability_difference,
             metrics=years.metrics(),
             primary="year_kl",
+            templates=SENTENCES,
         )
 
     def _draw(
@@ -248,7 +249,9 @@ def _prompts(
     )
     answers, ends = years[year][:, half:], lengths[:, None]
     if digits is None:
-        return PromptPairs(clean, corrupted, lengths, targets=ends - 1, answers=answers)
+        return PromptPairs(
+            clean, corrupted, lengths, targets=ends - 1, answers=answers, templates=which
+        )
     places = ends + torch.arange(len(digits))
     clean, corrupted = (
         pad(prompts, (0, len(digits))).scatter(1, places, digits.expand_as(places))
@@ -261,4 +264,5 @@ def _prompts(
         targets=torch.cat([ends - 1, places], 1),
         answers=torch.cat([answers[:, :1], answers[:, 1:].expand_as(places)], 1),
         forks=lengths,
+        templates=which,
     )

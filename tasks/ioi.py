@@ -52,6 +52,10 @@ class Template:
     def prompt(self) -> str:
         return self.sentence.removesuffix(ANSWER)
 
+    @property
+    def label(self) -> str:
+        return f"{self.prompt} ({self.order})"
+
 
 @dataclass(frozen=True)
 class IndirectObject(OnAnyModel):
@@ -88,11 +92,12 @@ class IndirectObject(OnAnyModel):
         generator = Generator().manual_seed(seed)
         if self.held_out:
             held_out = {"test": numbers.pop("test")}
-            pairs = _draw(vocabulary, self.held_out, held_out, generator)
+            pairs = _draw(vocabulary, self.held_out, held_out, generator, len(self.templates))
         else:
             pairs = {}
         pairs |= _draw(vocabulary, self.templates, numbers, generator)
-        return next_token_task(self.name, self.version, pairs)
+        templates = [template.label for template in (*self.templates, *self.held_out)]
+        return next_token_task(self.name, self.version, pairs, templates=templates)
 
 
 def both_orders(sentences: Sequence[str]) -> tuple[Template, ...]:
@@ -129,8 +134,12 @@ def _draw(
     templates: Sequence[Template],
     numbers: Mapping[str, int],
     generator: Generator,
+    first: int = 0,
 ) -> dict[str, PromptPairs]:
-    """Disjoint sets of distinct prompts, drawn uniformly from all possible ones."""
+    """Disjoint sets of distinct prompts, drawn uniformly from all possible ones.
+
+    `first` is the number of the first of these templates among the task's.
+    """
     names, places, objects = (len(vocabulary.words[slot]) for slot in ("name", "place", "object"))
     choices = {
         "templates": len(templates),
@@ -140,7 +149,7 @@ def _draw(
         "other names": names - 1,
     }
     return {
-        kind: _prompts(vocabulary, templates, choice, generator)
+        kind: _prompts(vocabulary, templates, choice, generator, first)
         for kind, choice in draw(choices, numbers, generator).items()
     }
 
@@ -150,6 +159,7 @@ def _prompts(
     templates: Sequence[Template],
     choice: tuple[Int[Tensor, " prompt"], ...],
     generator: Generator,
+    first: int,
 ) -> PromptPairs:
     """The prompts with these templates, places, objects, indirect objects and subjects."""
     which, place, thing, indirect_object, subject = choice
@@ -172,4 +182,5 @@ def _prompts(
         targets=lengths[:, None] - 1,
         answers=names[indirect_object][:, None],
         distractors=names[subject][:, None],
+        templates=first + which,
     )

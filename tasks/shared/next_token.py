@@ -43,7 +43,9 @@ def stacked(examples: Sequence[Example]) -> PromptPairs:
     )
 
 
-def next_token_task(name: str, version: int, splits: Mapping[str, PromptPairs]) -> Task:
+def next_token_task(
+    name: str, version: int, splits: Mapping[str, PromptPairs], *, templates: Sequence[str] = ()
+) -> Task:
     """Training takes the KL over the whole vocabulary, attribution minus the logit difference."""
     return Task(
         name,
@@ -55,4 +57,5 @@ def next_token_task(name: str, version: int, splits: Mapping[str, PromptPairs]) 
         attribution_loss=negative_logit_difference,
         metrics=METRICS,
         primary="kl",
+        templates=templates,
     )
