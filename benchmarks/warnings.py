@@ -4,8 +4,7 @@ from weakref import WeakKeyDictionary
 
 from benchmarks.record import Finished
 from edgewise import MaskedTransformer, Task
-from edgewise.circuit import Circuit
-from edgewise.evaluate import evaluate
+from edgewise.evaluate import solved
 from methods import METHODS
 
 SOLVED = 0.75
@@ -30,17 +29,10 @@ def warnings_about(model: MaskedTransformer, task: Task) -> list[str]:
 
 
 def _not_solved(model: MaskedTransformer, task: Task) -> list[str]:
-    """The first metric that can tell is asked."""
-    full = Circuit(model.graph.legal, model.graph)
-    for name, metric in task.metrics.items():
-        if metric.right_above is None:
-            continue
-        found = evaluate(model, task.test, [full], metrics={name: metric}, ablation="zero")
-        right = float((found[name] > metric.right_above).double().mean())
-        if right < SOLVED:
-            return [f"the full model is right on only {100 * right:.0f} % of the test prompts"]
-        break
-    return []
+    right = solved(model, task)
+    if right is None or (share := float(right.double().mean())) >= SOLVED:
+        return []
+    return [f"the full model is right on only {100 * share:.0f} % of the test prompts"]
 
 
 def _long_prompts(model: MaskedTransformer, task: Task) -> list[str]:

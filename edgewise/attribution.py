@@ -54,7 +54,8 @@ class PromptBatch:
 
     def __init__(self, batches: Batches, task: Task, index: Int[Tensor, " batch"]) -> None:
         self.model, self.task = batches.model, task
-        self.pairs, self.prefix = batches.pairs_at(index), batches.prefix
+        self.pairs = batches.pairs_at(index)
+        self.prefix = batches.prefix_of(self.pairs)
         self._batches = batches
 
     @property

@@ -106,7 +106,7 @@ def attended(
     v: Float[Tensor, "head batch key d_head"],
     *,
     scores: Callable[[Tensor, Tensor], Tensor],
-    visible: Callable[[], Bool[Tensor, "position key"] | None],
+    visible: Callable[[], Bool[Tensor, "*batch position key"] | None],
 ) -> Float[Tensor, "head batch position d_head"]:
     """`attend(q, k, v)`: softmax attention.
 

@@ -73,6 +73,8 @@ class Batches:
     ) -> None:
         if not model.causal and bool((pairs.lengths != pairs.lengths[0]).any()):
             raise ValueError(f"{model.id} is not causal: all prompts must have the same length")
+        if not model.causal and pairs.forks is not None:
+            raise ValueError(f"{model.id} is not causal: no prompt may fork")
         self.model, self.ablation = model, ablation
         self.pairs = pairs.to(model.device)
         self._lengths = pairs.lengths.cpu()
@@ -114,8 +116,8 @@ class Batches:
         pairs = self.pairs.take(index, int(longest.max()))
         if is_kept:
             ablated = self._kept_ablated(index, pairs.clean.shape[1] - len(self.prefix))
-            return Batch(pairs, ablated, self._logits[index], self.prefix)
-        return Batch(pairs, *self._run(pairs), self.prefix)
+            return Batch(pairs, ablated, self._logits[index], self.prefix_of(pairs))
+        return Batch(pairs, *self._run(pairs), self.prefix_of(pairs))
 
     def pairs_at(self, index: Int[Tensor, " batch"]) -> PromptPairs:
         """The pairs at `index`, cut to the longest of them."""
@@ -125,8 +127,13 @@ class Batches:
     def ablated(self, pairs: PromptPairs) -> Float[Tensor, "*batch_position writer d_model"] | None:
         """What removed edges carry on these pairs, without a run of the clean prompts."""
         if self.ablation == "interchange":
-            return self.model.activations(pairs.corrupted[:, len(self.prefix) :], self.prefix)
+            prefix = self.prefix_of(pairs)
+            return self.model.activations(pairs.corrupted[:, len(prefix) :], prefix)
         return None if self._mean is None else self._mean[: pairs.clean.shape[1]]
+
+    def prefix_of(self, pairs: PromptPairs) -> Prefix:
+        """The shared prefix with the forks of these pairs, if they have any."""
+        return self.prefix.before(pairs.forks)
 
     @property
     def n_prompts_at_once(self) -> int:
@@ -163,7 +170,7 @@ class Batches:
 
     @torch.no_grad()
     def _run(self, pairs: PromptPairs) -> tuple[Tensor | None, Tensor]:
-        start, prefix = len(self.prefix), self.prefix
+        start, prefix = len(self.prefix), self.prefix_of(pairs)
         clean, corrupted = pairs.clean[:, start:], pairs.corrupted[:, start:]
         targets = pairs.targets - start
         if self.ablation == "interchange":

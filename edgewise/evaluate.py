@@ -92,6 +92,19 @@ def evaluate_circuit(
     return {name: float(of_prompts.double().mean()) for name, of_prompts in values.items()}
 
 
+def solved(model: MaskedTransformer, task: Task) -> Bool[Tensor, " prompt"] | None:
+    """On which test prompts the full model does what the task asks.
+
+    The first of the task's metrics that can tell is asked. None where no metric can.
+    """
+    full = Circuit(model.graph.legal, model.graph)
+    for name, metric in task.metrics.items():
+        if metric.right_above is not None:
+            found = evaluate(model, task.test, [full], metrics={name: metric}, ablation="zero")
+            return found[name][0] > metric.right_above
+    return None
+
+
 def _circuits_done(circuits: Int[Tensor, " circuit"], total: int) -> dict[str, str]:
     return {"circuits": f"{int(circuits[-1]) + 1:,}/{total:,}"}
 

@@ -5,11 +5,13 @@ ablation a prompt and its corrupted twin give the same activations there, so
 clean_w − ablated_w = 0 for every writer, whatever the mask: every reader's input is the full
 model's, and no mask has a gradient there. Later tokens see a prefix only through its keys
 and values. Under zero and mean ablation, the outputs of a masked pass there do depend on the mask.
+
+Behind it the prompts of a batch may fork: from a position on, each token is another continuation.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -17,10 +19,12 @@ from torch import Tensor
 class Prefix:
     """Each layer's keys and values at the positions before a prompt's first token.
 
-    `MaskedTransformer.prefix` makes one; one without layers stands for no prefix.
+    `MaskedTransformer.prefix` makes one; one without layers stands for no prefix. `forks` are those
+    of a batch's prompts (`PromptPairs.forks`), counted from the prefix's end.
     """
 
     keys_values: tuple[Float[Tensor, "2 kv_head position d_head"], ...] = ()
+    forks: Int[Tensor, " prompt"] | None = None
 
     def __len__(self) -> int:
         """Its number of tokens."""
@@ -29,6 +33,14 @@ class Prefix:
     def past(self, layer: int) -> Float[Tensor, "2 kv_head position d_head"] | None:
         """What the layer's attention sees of it."""
         return self.keys_values[layer] if self.keys_values else None
+
+    def before(self, forks: Int[Tensor, " prompt"] | None) -> "Prefix":
+        """The prefix before prompts that fork at these positions, counted from its start."""
+        return self if forks is None else replace(self, forks=forks - len(self))
+
+    def forks_of(self, n_rows: int) -> Int[Tensor, " row"] | None:
+        """The forks of so many rows, which are all prompts once, twice, ... one after the other."""
+        return None if self.forks is None else self.forks.repeat(n_rows // len(self.forks))
 
 
 NO_PREFIX = Prefix()

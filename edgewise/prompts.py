@@ -15,6 +15,11 @@ class PromptPairs:
     A prompt and its corrupted twin have the same length. `targets` are the positions whose
     predictions count; `answers` are the token ids (or, for a numerical task, the values) expected
     there, and `distractors` the token ids that the answer is compared with, where a task has them.
+
+    `forks`, where a task has them, are the positions at which prompts fork: each token from there
+    on is another continuation of the tokens before the fork. It stands at the fork's position and
+    sees these tokens and itself, so one pass gives what passes of each continuation alone give.
+    `templates` are the numbers of the prompts' templates among the task's, if it has any.
     """
 
     clean: Int[Tensor, "prompt position"]
@@ -23,6 +28,8 @@ class PromptPairs:
     targets: Int[Tensor, "prompt target"]
     answers: Num[Tensor, "prompt target"]
     distractors: Int[Tensor, "prompt target"] | None = None
+    forks: Int[Tensor, " prompt"] | None = None
+    templates: Int[Tensor, " prompt"] | None = None
 
     def __post_init__(self) -> None:
         if self.clean.shape != self.corrupted.shape:
@@ -38,6 +45,12 @@ class PromptPairs:
             ((self.targets < 0) | (self.targets >= self.lengths[:, None])).any()
         ):
             raise ValueError("a target position lies outside its prompt")
+        if (
+            self.forks is not None
+            and self.forks.device.type == "cpu"
+            and bool(((self.forks < 1) | (self.forks > self.lengths)).any())
+        ):
+            raise ValueError("a fork lies outside its prompt; expected a token before it")
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -65,8 +78,9 @@ class PromptPairs:
         return replace(self, **moved)
 
     def common_start(self) -> int:
-        """How many tokens all prompts begin with, clean and corrupted, before any target."""
-        start = torch.cat([self.clean, self.corrupted])[:, : int(self.targets.min())]
+        """How many tokens all prompts begin with, clean and corrupted, before targets and forks."""
+        ends = self.targets if self.forks is None else self.targets.minimum(self.forks[:, None])
+        start = torch.cat([self.clean, self.corrupted])[:, : int(ends.min())]
         return int((start == start[0]).all(0).cumprod(0).sum())
 
     def batches(self, max_tokens: int) -> Iterator[Int[Tensor, " batch"]]:

@@ -1,6 +1,6 @@
 """A task: what a circuit is asked to reproduce, and how that is measured."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from jaxtyping import Bool, Float
@@ -33,8 +33,8 @@ class Task:
     `training_loss` is the loss that masks are trained on and that ACDC tests edges with.
     `attribution_loss` is differentiated at the full model, where the KL's gradient vanishes, so a
     score from it is positive when removal hurts. `true_circuits` maps an ablation to the list of
-    all minimal circuits, where they are known. `version` is increased whenever one of the numbers
-    could change.
+    all minimal circuits, where they are known. `templates` are the texts that prompts are made
+    from, where a task has such. `version` is increased whenever one of the numbers could change.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Task:
     true_circuits: Mapping[Ablation, list[Bool[Tensor, "reader writer"]]] = field(
         default_factory=dict
     )
+    templates: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.primary not in self.metrics:
@@ -59,6 +60,11 @@ class Task:
             )
         if self.ablation not in ABLATIONS:
             raise ValueError(f"ablation {self.ablation!r}; expected one of {', '.join(ABLATIONS)}")
+        if self.ablation == "mean" and self.train.forks is not None:
+            raise ValueError(
+                f"mean ablation of {self.name}, whose prompts fork: a continuation's place holds "
+                "words in other prompts; expected interchange or zero"
+            )
 
     def objective(self, name: str) -> Loss:
         """What a search minimises: the loss `training` or `attribution`, or a metric by its name.

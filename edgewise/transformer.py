@@ -372,7 +372,7 @@ class MaskedTransformer:
         self, tokens: Int[Tensor, "batch position"], prefix: Prefix
     ) -> Float[Tensor, "batch position embedding d_model"]:
         """What the embedding writers of the graph add."""
-        outputs = self.architecture.embed(tokens, len(prefix))
+        outputs = self.architecture.embed(tokens, len(prefix), prefix.forks_of(len(tokens)))
         joint = len(self.graph.embeddings) == 1
         return torch.stack([sum(outputs[1:], outputs[0])] if joint else outputs, 2)
 
@@ -382,15 +382,15 @@ class MaskedTransformer:
         """What the heads or the MLP of a part add, for these inputs of its readers."""
         layer = part.block.layer
         if part.block.kind == "attention":
-            return self.architecture.attention(layer, inputs, part.chosen, prefix.past(layer))
+            seen = prefix.past(layer), prefix.forks_of(len(inputs))
+            return self.architecture.attention(layer, inputs, part.chosen, *seen)
         return self.architecture.mlp(layer, inputs.squeeze(2))[:, :, None]
 
     def _count(self, part: Part, batch: int, position: int, prefix: Prefix) -> Callable[[], None]:
         """Count a masked part's forward pass; the function returned counts its backward pass."""
         n_heads = None if part.chosen is None else len(part.chosen)
         heads = {"n_heads": n_heads, "n_kv": n_heads or self.graph.n_kv_readers}
-        n_prompts = len(part.masks) * batch
-        shape = (self.architecture, part.block, n_prompts, position, len(prefix))
+        shape = (self.architecture, part.block, len(part.masks) * batch, position, len(prefix))
         read = flops.read_flops(self.architecture, part, batch * position)
         self._add_flops(read + flops.block_flops(*shape, **heads))
         backward = 2 * read + flops.block_flops(*shape, **heads, backward=True)

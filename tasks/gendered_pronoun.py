@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 ANSWER = " {pronoun}"
 PRONOUNS = {"she": GIRLS, "he": BOYS}
+TEMPLATES = (*SENTENCES, *HELD_OUT_SENTENCES)
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ class GenderedPronoun(OnAnyModel):
         vocabulary = read_vocabulary(tokenizer)
         generator = Generator().manual_seed(seed)
         held_out = {"test": numbers.pop("test")}
-        pairs = _draw(vocabulary, HELD_OUT_SENTENCES, held_out, generator)
-        pairs |= _draw(vocabulary, SENTENCES, numbers, generator)
-        return next_token_task(self.name, self.version, pairs)
+        pairs = _draw(vocabulary, TEMPLATES[len(SENTENCES) :], held_out, generator)
+        pairs |= _draw(vocabulary, TEMPLATES[: len(SENTENCES)], numbers, generator)
+        return next_token_task(self.name, self.version, pairs, templates=TEMPLATES)
 
 
 GENDERED_PRONOUN = GenderedPronoun()
@@ -78,7 +79,7 @@ def read_vocabulary(tokenizer: "PreTrainedTokenizerBase") -> Vocabulary:
     """The usable words, checked in every prompt, with and without its answer."""
     return tokenise_answered(
         tokenizer,
-        {text.removesuffix(ANSWER): text for text in (*SENTENCES, *HELD_OUT_SENTENCES)},
+        {text.removesuffix(ANSWER): text for text in TEMPLATES},
         {"name": [*GIRLS, *BOYS], "quality": QUALITIES, "pronoun": list(PRONOUNS)},
         needed={"name": 2, "quality": 2, "pronoun": 2},
     )
@@ -119,5 +120,6 @@ def _draw(
             targets=lengths[:, None] - 1,
             answers=pronouns[gender],
             distractors=pronouns[1 - gender],
+            templates=which + TEMPLATES.index(sentences[0]),
         )
     return pairs

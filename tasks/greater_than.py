@@ -7,14 +7,19 @@ digits, the century, and its last two. The first and the last such year of a cen
 so that there are always right and wrong years to predict. Training, validation and test prompts
 differ in the last two digits of their years. The sentences are our own, the same in all splits.
 
+Where a tokenizer has no such years but makes every digit a token, a year is its four digits, and
+its probability is that of the third times that of the fourth after the third. The prompt then forks
+into ten continuations, which run in the same pass, masked as it is; those of its corrupted twin are
+the same ten digits. Mean ablation is refused there.
+
 In `greater-than` the corrupted prompt has the same noun and another year of any century. In
 `greater-than-01` the last two digits become 01, as in ACDC (Conmy et al., 2023); centuries whose
 year 01 is not two tokens are left out.
 
 The paper's labels are off by one year. Its prompt shows the admissible year *before* the one that
 counts as the start, and the start counts as neither right nor wrong. Here the year in the prompt is
-the start. `answers` holds the token of its last two digits. Chance level: a probability difference
-of 0 on average over all years.
+the start. `answers` holds the token, or the tokens, of its last two digits. Chance level: a
+probability difference of 0 on average over all years.
 """
 
 from collections.abc import Mapping
@@ -24,6 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from jaxtyping import Bool, Int
 from torch import Generator, Tensor
+from torch.nn.functional import pad
 
 from edgewise.prompts import PromptPairs
 from edgewise.task import Sizes, Task
@@ -38,7 +44,7 @@ from tasks.shared.text import (
     tokenise_answered,
     tokenizer_name,
 )
-from tasks.shared.years import Years
+from tasks.shared.years import Years, YearsByDigit
 from tasks.words.greater_than import NOUNS, SENTENCES
 
 if TYPE_CHECKING:
@@ -46,6 +52,7 @@ if TYPE_CHECKING:
 
 CENTURIES = tuple(map(str, range(10, 22)))
 DIGITS = tuple(f"{year:02}" for year in range(100))
+YEARS = tuple(century + digits for century in CENTURIES for digits in DIGITS)
 
 
 @dataclass(frozen=True)
@@ -74,14 +81,14 @@ class GreaterThan(OnAnyModel):
     ) -> Task:
         """Prompts for this tokenizer; a larger training set contains the smaller ones.
 
-        Raises ValueError where the tokenizer makes a year other than two tokens, where it has too
-        few of the words as single ones, and where more prompts are asked for than there are.
+        Raises ValueError where the tokenizer makes a year neither two tokens nor four, where it has
+        too few of the words as single ones, and where more prompts are asked for than there are.
         """
         numbers = counts(sizes, test=self.test, validation=self.validation, train=self.train)
-        vocabulary, tokens = read_vocabulary(tokenizer)
+        vocabulary, years = read_vocabulary(tokenizer)
         generator = Generator().manual_seed(seed)
-        pairs = self._draw(vocabulary, numbers, generator)
-        years = Years(tokens)
+        digits = years.tokens if isinstance(years, YearsByDigit) else None
+        pairs = self._draw(vocabulary, digits, numbers, generator)
         return Task(
             name=self.name,
             version=self.version,
@@ -92,17 +99,22 @@ class GreaterThan(OnAnyModel):
             attribution_loss=years.negative_probability_difference,
             metrics=years.metrics(),
             primary="year_kl",
+            templates=SENTENCES,
         )
 
     def _draw(
-        self, vocabulary: Vocabulary, numbers: Mapping[str, int], generator: Generator
+        self,
+        vocabulary: Vocabulary,
+        digits: Int[Tensor, "10"] | None,
+        numbers: Mapping[str, int],
+        generator: Generator,
     ) -> dict[str, PromptPairs]:
         """Sets of distinct prompts; each set has its own third of the last two digits."""
         years = torch.tensor([int(year) for year in vocabulary.words["year"]])
         parts = torch.randperm(len(DIGITS), generator=generator).chunk(len(numbers))
         pairs = {}
-        for (kind, number), digits in zip(numbers.items(), parts, strict=True):
-            own = self._usable(years) & torch.isin(years % 100, digits)
+        for (kind, number), part in zip(numbers.items(), parts, strict=True):
+            own = self._usable(years) & torch.isin(years % 100, part)
             among = torch.nonzero(own).squeeze(1)
             choices = {
                 "templates": len(SENTENCES),
@@ -111,7 +123,7 @@ class GreaterThan(OnAnyModel):
             }
             which, noun, year = draw(choices, {kind: number}, generator)[kind]
             other = self._other(years, among[year], generator)
-            pairs[kind] = _prompts(vocabulary, which, noun, among[year], other)
+            pairs[kind] = _prompts(vocabulary, digits, which, noun, among[year], other)
         return pairs
 
     def _usable(self, years: Int[Tensor, " year"]) -> Bool[Tensor, " year"]:
@@ -138,37 +150,60 @@ GREATER_THAN = GreaterThan("greater-than", "year")
 GREATER_THAN_01 = GreaterThan("greater-than-01", "01")
 
 
-def read_vocabulary(
-    tokenizer: "PreTrainedTokenizerBase",
-) -> tuple[Vocabulary, Int[Tensor, "100"]]:
-    """The usable nouns and years, in order, and the tokens of the two digits 00 to 99."""
-    years = _two_token_years(tokenizer)
-    vocabulary = tokenise_answered(
+def read_vocabulary(tokenizer: "PreTrainedTokenizerBase") -> tuple[Vocabulary, Years]:
+    """The usable nouns and years, in order, and how a predicted year is measured."""
+    if years := _two_token_years(tokenizer):
+        vocabulary = _vocabulary(tokenizer, years, width=2)
+        return vocabulary, Years(_digit_tokens(tokenizer, vocabulary))
+    years, digits, lead = _years_by_digit(tokenizer)
+    if years:
+        return _vocabulary(tokenizer, years, width=4, lead=lead), YearsByDigit(torch.tensor(digits))
+    raise ValueError(
+        f"{tokenizer_name(tokenizer)}: no year from {YEARS[0]} to {YEARS[-1]} is two tokens, its "
+        "century and two digits, or four, its digits; other years are not supported"
+    )
+
+
+def _vocabulary(
+    tokenizer: "PreTrainedTokenizerBase", years: list[str], *, width: int, lead: int = 0
+) -> Vocabulary:
+    """The usable nouns and years, where a year is `width` tokens after `lead` others."""
+    return tokenise_answered(
         tokenizer,
         {prompt: prompt.removesuffix("{century}") + "{year}" for prompt in SENTENCES},
         {"noun": NOUNS, "year": years, "century": [*dict.fromkeys(year[:2] for year in years)]},
         needed={"noun": 2, "year": 2, "century": 2},
-        widths={"year": 2},
+        widths={"year": width, "century": width // 2},
+        leads={"year": lead, "century": lead},
+        answer_width=width // 2,
     )
-    return vocabulary, _digit_tokens(tokenizer, vocabulary)
 
 
 def _two_token_years(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
-    years = [century + digits for century in CENTURIES for digits in DIGITS]
-    before, *after = encode(tokenizer, ["a", *(f"a {text}" for text in (*CENTURIES, *years))])
+    """The years that are their century's token and one more."""
+    before, *after = encode(tokenizer, ["a", *(f"a {text}" for text in (*CENTURIES, *YEARS))])
     added = [tokens[len(before) :] for tokens in after]
     centuries = dict(zip(CENTURIES, added[: len(CENTURIES)], strict=True))
-    found = [
+    return [
         year
-        for year, tokens in zip(years, added[len(CENTURIES) :], strict=True)
+        for year, tokens in zip(YEARS, added[len(CENTURIES) :], strict=True)
         if len(tokens) == 2 and tokens[:1] == centuries[year[:2]]
     ]
-    if not found:
-        raise ValueError(
-            f"{tokenizer_name(tokenizer)}: no year from {years[0]} to {years[-1]} is two tokens, "
-            "its century and two digits; years that take more steps to predict are not supported"
-        )
-    return found
+
+
+def _years_by_digit(tokenizer: "PreTrainedTokenizerBase") -> tuple[list[str], list[int], int]:
+    """The years that are four digits, the tokens of 0 to 9, and how many stand before a year."""
+    before, begun, *after = encode(tokenizer, ["a", "a 1", *(f"a 1{digit}" for digit in range(10))])
+    lead, digits = begun[:-1], [tokens[-1] for tokens in after]
+    if tokenizer.unk_token_id in digits or len(set(digits)) < len(digits):
+        return [], digits, 0
+    spelled = encode(tokenizer, [f"a {year}" for year in YEARS])
+    years = [
+        year
+        for year, tokens in zip(YEARS, spelled, strict=True)
+        if tokens == lead + [digits[int(digit)] for digit in year]
+    ]
+    return years, digits, len(lead) - len(before)
 
 
 def _digit_tokens(
@@ -195,22 +230,39 @@ def _year_01(years: Int[Tensor, " year"]) -> Int[Tensor, " year"]:
 
 def _prompts(
     vocabulary: Vocabulary,
+    digits: Int[Tensor, "10"] | None,
     which: Int[Tensor, " prompt"],
     noun: Int[Tensor, " prompt"],
     year: Int[Tensor, " prompt"],
     other: Int[Tensor, " prompt"],
 ) -> PromptPairs:
-    """Prompts with these templates, nouns and years; the corrupted ones have the other years."""
+    """Prompts with these templates, nouns and years; the corrupted ones have the other years.
+
+    They fork into the digits, if these are given.
+    """
     patterns = [vocabulary.patterns[sentence] for sentence in SENTENCES]
     nouns, years = vocabulary.ids("noun")[noun], vocabulary.ids("year")
+    half = years.shape[1] // 2
     (clean, lengths), (corrupted, _) = (
-        fill(patterns, which, {"noun": nouns, "year": tokens, "century": tokens[:, :1]})
+        fill(patterns, which, {"noun": nouns, "year": tokens, "century": tokens[:, :half]})
         for tokens in (years[year], years[other])
     )
+    answers, ends = years[year][:, half:], lengths[:, None]
+    if digits is None:
+        return PromptPairs(
+            clean, corrupted, lengths, targets=ends - 1, answers=answers, templates=which
+        )
+    places = ends + torch.arange(len(digits))
+    clean, corrupted = (
+        pad(prompts, (0, len(digits))).scatter(1, places, digits.expand_as(places))
+        for prompts in (clean, corrupted)
+    )
     return PromptPairs(
-        clean=clean,
-        corrupted=corrupted,
-        lengths=lengths,
-        targets=lengths[:, None] - 1,
-        answers=years[year][:, 1:],
+        clean,
+        corrupted,
+        lengths + len(digits),
+        targets=torch.cat([ends - 1, places], 1),
+        answers=torch.cat([answers[:, :1], answers[:, 1:].expand_as(places)], 1),
+        forks=lengths,
+        templates=which,
     )

@@ -77,6 +77,10 @@ class Template:
     def prompt(self) -> str:
         return self.sentence.removesuffix(ANSWER)
 
+    @property
+    def label(self) -> str:
+        return f"{self.prompt} ({self.order})"
+
 
 @dataclass(frozen=True)
 class IndirectObject(OnAnyModel):
@@ -127,11 +131,14 @@ class IndirectObject(OnAnyModel):
         generator = Generator().manual_seed(seed)
         if self.held_out:
             held_out = {"test": numbers.pop("test")}
-            pairs = self._draw(vocabulary, self.held_out, held_out, generator)
+            pairs = self._draw(
+                vocabulary, self.held_out, held_out, generator, len(self.templates)
+            )
         else:
             pairs = {}
         pairs |= self._draw(vocabulary, self.templates, numbers, generator)
-        return next_token_task(self.name, self.version, pairs)
+        templates = [template.label for template in (*self.templates, *self.held_out)]
+        return next_token_task(self.name, self.version, pairs, templates=templates)
 
     def _draw(
         self,
@@ -139,8 +146,12 @@ class IndirectObject(OnAnyModel):
         templates: Sequence[Template],
         numbers: Mapping[str, int],
         generator: Generator,
+        first: int = 0,
     ) -> dict[str, PromptPairs]:
-        """Disjoint sets of distinct prompts, drawn uniformly from all possible ones."""
+        """Disjoint sets of distinct prompts, drawn uniformly from all possible ones.
+
+        `first` is the number of the first of these templates among the task's.
+        """
         names, places, objects = (
             len(vocabulary.words[slot]) for slot in ("name", "place", "object")
         )
@@ -152,7 +163,7 @@ class IndirectObject(OnAnyModel):
             "other names": names - 1,
         }
         return {
-            kind: self._prompts(vocabulary, templates, choice, generator)
+            kind: self._prompts(vocabulary, templates, choice, generator, first)
             for kind, choice in draw(choices, numbers, generator).items()
         }
 
@@ -162,6 +173,7 @@ class IndirectObject(OnAnyModel):
         templates: Sequence[Template],
         choice: tuple[Int[Tensor, " prompt"], ...],
         generator: Generator,
+        first: int,
     ) -> PromptPairs:
         """The prompts with these templates, places, objects, indirect objects and subjects."""
         which, place, thing, indirect_object, subject = choice
@@ -189,6 +201,7 @@ class IndirectObject(OnAnyModel):
             targets=lengths[:, None] - 1,
             answers=names[indirect_object][:, None],
             distractors=names[subject][:, None],
+            templates=first + which,
         )
 
     def _corrupted(self, order: str) -> list[int]:

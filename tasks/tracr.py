@@ -108,7 +108,9 @@ class TracrTask:
         return Task(
             self.name,
             self.version,
-            **splits,
+            train=splits["train"],
+            validation=splits["validation"],
+            test=splits["test"],
             training_loss=training,
             attribution_loss=attribution,
             metrics=measured,

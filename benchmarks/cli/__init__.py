@@ -1,4 +1,4 @@
-"""The command line, `edgewise`: compare, run, discover, report, draw, check, migrate, init, list.
+"""The command line, `edgewise`: compare, run, discover, report, draw, check, solve, list, ...
 
 A user's mistake gives one line on stderr and exit code 2. A run with a failed cell ends with 1, and
 so does a check that finds a difference.
@@ -13,6 +13,7 @@ import click
 from benchmarks.cli.comparing import compare, init
 from benchmarks.cli.reading import check, draw, list_, migrate, report
 from benchmarks.cli.running import discover, run
+from benchmarks.cli.solving import solve
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,5 +24,5 @@ def main() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-for _verb in (compare, run, discover, report, draw, check, migrate, init, list_):
+for _verb in (compare, run, discover, report, draw, check, solve, migrate, init, list_):
     main.add_command(_verb)

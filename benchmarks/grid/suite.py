@@ -193,14 +193,19 @@ def single_cell(
 ) -> Cell:
     """One cell as a suite would resolve it. Raises ValueError as a suite would."""
     kind, source = method_of(method)
+    bench = single_bench(task, model=model, seed=seed)
+    settings = resolve(method, task, given)
+    inner = inner_of(method, task, settings)
+    return Cell(kind.name, kind.version, settings, bench, inner=inner, source=source)
+
+
+def single_bench(task: str, *, model: str | None, seed: int, sizes: Sizes | None = None) -> Bench:
+    """One bench as a suite would resolve it. Raises ValueError as a suite would."""
     builder = builder_of(task)
     if builder.owns_model and model is not None:
         raise ValueError(f"task {task!r} has its own model; leave the model {model!r} out")
     options = None if builder.owns_model else ModelOptions(model or BUNDLED)
-    bench = _bench(task, builder, seed, model=options)
-    settings = resolve(method, task, given)
-    inner = inner_of(method, task, settings)
-    return Cell(kind.name, kind.version, settings, bench, inner=inner, source=source)
+    return _bench(task, builder, seed, model=options, sizes=sizes or Sizes())
 
 
 def _bench(name: str, builder: TaskBuilder, seed: int, **options: Any) -> Bench:

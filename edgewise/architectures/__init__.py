@@ -52,10 +52,16 @@ class Architecture(Protocol):
         """What shapes the logits besides the weights, as JSON values."""
         ...
 
-    def embed(self, tokens: Int[Tensor, "batch position"], start: int = 0) -> list[Tensor]:
+    def embed(
+        self,
+        tokens: Int[Tensor, "batch position"],
+        start: int = 0,
+        forks: Int[Tensor, " batch"] | None = None,
+    ) -> list[Tensor]:
         """What each embedding writer adds, `[batch, position, d_model]`, in order.
 
-        `start` is the position of the first token.
+        `start` is the position of the first token. `forks` says at which of its tokens a prompt
+        forks, as in `PromptPairs`.
         """
         ...
 
@@ -65,11 +71,12 @@ class Architecture(Protocol):
         x: Float[Tensor, "batch position reader d_model"],
         heads: Int[Tensor, " head"] | None = None,
         past: Float[Tensor, "2 kv_head past d_head"] | None = None,
+        forks: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch position head d_model"]:
         """What each head adds, with its share of the output bias; the norm is applied here.
 
         With `heads`, only those are run, each with its own q, k and v reader. `past` holds what
-        `keys_values` gives for the tokens that stand before every prompt.
+        `keys_values` gives for the tokens that stand before every prompt; `forks` is as in `embed`.
         """
         ...
 

@@ -3,11 +3,19 @@
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from edgewise.backward_rules import attended
+
+
+def positions(
+    start: int, length: int, forks: Int[Tensor, " batch"] | None, device: torch.device
+) -> Int[Tensor, "prompt position"]:
+    """Where tokens stand, for all prompts or for each; those behind a fork stand at the fork."""
+    in_order = torch.arange(start, start + length, device=device)[None]
+    return in_order if forks is None else in_order.minimum(start + forks[:, None])
 
 
 def project(
@@ -55,6 +63,7 @@ def attend(
     k: Float[Tensor, "reader batch position d_head"],
     v: Float[Tensor, "reader batch position d_head"],
     past: Float[Tensor, "2 kv_head past d_head"] | None = None,
+    forks: Int[Tensor, " batch"] | None = None,
     *,
     scale: float | None = None,
     causal: bool = True,
@@ -62,8 +71,9 @@ def attend(
 ) -> Float[Tensor, "head batch position d_head"]:
     """Each head's mean of values; a key-value head may serve several query heads.
 
-    `past` holds the keys and values of positions that stand before those of every prompt. Scores
-    are softly capped at `cap`.
+    `past` holds the keys and values of positions that stand before those of every prompt. Of the
+    tokens from a prompt's fork on, each sees itself and those before the fork. Scores are softly
+    capped at `cap`.
     """
     k, v = _repeat_heads(k, len(q)), _repeat_heads(v, len(q))
     if past is not None:
@@ -73,9 +83,13 @@ def attend(
             for seen, own in zip(before, (k, v), strict=True)
         )
 
-    def visible() -> Bool[Tensor, "position key"] | None:
+    def visible() -> Bool[Tensor, "*batch position key"] | None:
+        n_before = k.shape[2] - q.shape[2]
         seen = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
-        return seen.tril(k.shape[2] - q.shape[2]) if causal else None
+        if forks is None:
+            return seen.tril(n_before) if causal else None
+        keys = torch.arange(-n_before, q.shape[2], device=q.device)
+        return seen.tril(n_before) & (keys < forks[:, None, None]) | (keys[n_before:, None] == keys)
 
     def scores(q: Tensor, k: Tensor) -> Float[Tensor, "head batch position key"]:
         products = q @ k.transpose(-2, -1) * (q.shape[-1] ** -0.5 if scale is None else scale)
@@ -89,7 +103,8 @@ def attend(
         return weights.softmax(-1, dtype=wide).to(v.dtype) @ v
 
     # With a past, `is_causal` would align the first query with the first key, which is earlier.
-    how = {"is_causal": causal} if past is None else {"attn_mask": visible()}
+    is_plain = past is None and forks is None
+    how = {"is_causal": causal} if is_plain else {"attn_mask": visible()}
     attention = partial(scaled_dot_product_attention, scale=scale, **how)
     return attended(attention if cap is None else capped, q, k, v, scores=scores, visible=visible)
 

@@ -17,12 +17,12 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, arange, stack
+from torch import Tensor, stack
 from torch.nn import Linear, Module
 from torch.nn.functional import embedding
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from edgewise.architectures.attention import attend, combine, project, soft_capped
+from edgewise.architectures.attention import attend, combine, positions, project, soft_capped
 from edgewise.architectures.norms import (
     is_of_all_heads,
     normed,
@@ -123,15 +123,15 @@ class Decoder:
     def output(self, layer: int) -> Linear:
         return self._layers[layer].self_attn.o_proj
 
-    def positions(self, start: int, length: int) -> Float[Tensor, "position d_model"]:
-        """Learned position embeddings, of a family whose `embeddings` has `pos`."""
+    def learned(self, places: Int[Tensor, "prompt position"]) -> Tensor:
+        """Position embeddings `[prompt, position, d_model]`, if `embeddings` has `pos`."""
         raise NotImplementedError
 
     def rotary(
-        self, layer: int, x: Tensor, positions: Int[Tensor, "1 position"]
+        self, layer: int, x: Tensor, places: Int[Tensor, "prompt position"]
     ) -> tuple[Tensor, Tensor] | None:
-        """Cosines and sines `[1, position, turned]`; None in a family without them."""
-        return None if self._rotary is None else self._rotary(x, positions)
+        """Cosines and sines `[prompt, position, turned]`; None in a family without them."""
+        return None if self._rotary is None else self._rotary(x, places)
 
     def feed_forward(
         self, layer: int, x: Float[Tensor, "batch position d_model"]
@@ -174,7 +174,12 @@ class Decoder:
             "window": self.window,
         }
 
-    def embed(self, tokens: Int[Tensor, "batch position"], start: int = 0) -> list[Tensor]:
+    def embed(
+        self,
+        tokens: Int[Tensor, "batch position"],
+        start: int = 0,
+        forks: Int[Tensor, " batch"] | None = None,
+    ) -> list[Tensor]:
         length = start + tokens.shape[1]
         if self.window is not None and length > self.window:
             raise ValueError(
@@ -184,7 +189,8 @@ class Decoder:
         weight = self._model.get_input_embeddings().weight
         written = [scaled(embedding(tokens, weight), _rounded(self.embedding_scale, weight))]
         if "pos" in self.embeddings:
-            written.append(self.positions(start, tokens.shape[1]).expand_as(written[0]))
+            places = positions(start, tokens.shape[1], forks, tokens.device)
+            written.append(self.learned(places).expand_as(written[0]))
         return written
 
     def attention(
@@ -193,12 +199,13 @@ class Decoder:
         x: Float[Tensor, "batch position reader d_model"],
         heads: Int[Tensor, " head"] | None = None,
         past: Float[Tensor, "2 kv_head past d_head"] | None = None,
+        forks: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch position head d_model"]:
         assert heads is None or not self.coupled_heads
         chosen, shared = self._chosen(heads)
         start, past = (0, None) if past is None else (past.shape[2], past[:, shared])
-        qkv = self._qkv(layer, x, heads, start)
-        z = attend(*qkv, past, scale=self.scale, cap=self.attention_cap)
+        qkv = self._qkv(layer, x, heads, positions(start, x.shape[1], forks, x.device))
+        z = attend(*qkv, past, forks, scale=self.scale, cap=self.attention_cap)
         output, norm = self.output(layer), self.norms(layer).after_attention
         weight = output.weight.view(-1, self.n_heads, self.d_head).permute(1, 2, 0)[chosen]
         written = combine(z, weight, output.bias, self.n_heads)
@@ -209,7 +216,7 @@ class Decoder:
     def keys_values(
         self, layer: int, x: Float[Tensor, "1 position 1 d_model"]
     ) -> Float[Tensor, "2 kv_head position d_head"]:
-        _, k, v = self._qkv(layer, x)
+        _, k, v = self._qkv(layer, x, None, positions(0, x.shape[1], None, x.device))
         return stack([k, v]).squeeze(2)
 
     def mlp(
@@ -228,8 +235,8 @@ class Decoder:
         self,
         layer: int,
         x: Float[Tensor, "batch position reader d_model"],
-        heads: Int[Tensor, " head"] | None = None,
-        start: int = 0,
+        heads: Int[Tensor, " head"] | None,
+        places: Int[Tensor, "prompt position"],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, `[projection, batch, position, d_head]` each."""
         norms, (chosen, shared) = self.norms(layer), self._chosen(heads)
@@ -245,7 +252,7 @@ class Decoder:
         )
         q = q if norms.q is None else normed_projections(norms.q, q, self.norm_offset)
         k = k if norms.k is None else normed_projections(norms.k, k, self.norm_offset)
-        turns = self.rotary(layer, x, arange(start, start + x.shape[1], device=x.device)[None])
+        turns = self.rotary(layer, x, places)
         if turns is not None:  # on the device of the rotary embedding
             q, k = _turned(q, k, turns[0].to(x.device), turns[1].to(x.device))
         return q, k, v
@@ -278,12 +285,12 @@ def _rounded(factor: float | None, weight: Tensor) -> float | None:
 def _turned(
     q: Float[Tensor, "projection batch position d_head"],
     k: Float[Tensor, "reader batch position d_head"],
-    cos: Float[Tensor, "1 position turned"],
-    sin: Float[Tensor, "1 position turned"],
+    cos: Float[Tensor, "prompt position turned"],
+    sin: Float[Tensor, "prompt position turned"],
 ) -> tuple[Tensor, Tensor]:
     """Queries and keys whose first dimensions are turned by their position; the rest stay."""
     width = cos.shape[-1]
-    turned = apply_rotary_pos_emb(q[..., :width], k[..., :width], cos, sin)
+    turned = apply_rotary_pos_emb(q[..., :width], k[..., :width], cos, sin, unsqueeze_dim=0)
     turned = turned[0].to(q.dtype), turned[1].to(k.dtype)  # OLMo's angles stay in float32
     if width == q.shape[-1]:
         return turned

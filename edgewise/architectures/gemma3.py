@@ -25,6 +25,6 @@ class Gemma3Architecture(Gemma2Architecture):
         return replace(super().norms(layer), q=attention.q_norm, k=attention.k_norm)
 
     def rotary(
-        self, layer: int, x: Tensor, positions: Int[Tensor, "1 position"]
+        self, layer: int, x: Tensor, places: Int[Tensor, "prompt position"]
     ) -> tuple[Tensor, Tensor]:
-        return self._rotary(x, positions, self._config.layer_types[layer])
+        return self._rotary(x, places, self._config.layer_types[layer])

@@ -4,12 +4,12 @@ from functools import partial
 from typing import Any
 
 from jaxtyping import Float, Int
-from torch import Tensor, arange
+from torch import Tensor
 from torch.nn.functional import gelu
 from transformers import GPT2LMHeadModel
 from transformers.activations import NewGELUActivation
 
-from edgewise.architectures.attention import attend, combine, project
+from edgewise.architectures.attention import attend, combine, positions, project
 from edgewise.architectures.norms import normed
 from edgewise.backward_rules import activated
 
@@ -49,10 +49,14 @@ class GPT2Architecture:
             "scale_attention_by_layer": config.scale_attn_by_inverse_layer_idx,
         }
 
-    def embed(self, tokens: Int[Tensor, "batch position"], start: int = 0) -> list[Tensor]:
+    def embed(
+        self,
+        tokens: Int[Tensor, "batch position"],
+        start: int = 0,
+        forks: Int[Tensor, " batch"] | None = None,
+    ) -> list[Tensor]:
         transformer = self._model.transformer
-        positions = arange(start, start + tokens.shape[1], device=tokens.device)
-        position = transformer.wpe(positions)
+        position = transformer.wpe(positions(start, tokens.shape[1], forks, tokens.device))
         return [transformer.wte(tokens), position.expand(*tokens.shape, -1)]
 
     def attention(
@@ -61,12 +65,13 @@ class GPT2Architecture:
         x: Float[Tensor, "batch position reader d_model"],
         heads: Int[Tensor, " head"] | None = None,
         past: Float[Tensor, "2 kv_head past d_head"] | None = None,
+        forks: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch position head d_model"]:
         output = self._layers[layer].attn.c_proj
         chosen = slice(None) if heads is None else heads
         past = None if past is None else past[:, chosen]
         q, k, v = self._qkv(layer, x, chosen)
-        z = attend(q, k, v, past, scale=self._scale(layer))
+        z = attend(q, k, v, past, forks, scale=self._scale(layer))
         weight = output.weight.view(self.n_heads, self.d_head, -1)
         return combine(z, weight[chosen], output.bias, self.n_heads)
 

@@ -6,7 +6,7 @@ In every second layer of most models attention is local: prompts longer than its
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import Linear, Module
 
@@ -47,8 +47,8 @@ class GPTNeoArchitecture(Decoder):
     def output(self, layer: int) -> Linear:
         return self._layers[layer].attn.attention.out_proj
 
-    def positions(self, start: int, length: int) -> Float[Tensor, "position d_model"]:
-        return self._body.wpe.weight[start : start + length]
+    def learned(self, places: Int[Tensor, "prompt position"]) -> Tensor:
+        return self._body.wpe.weight[places]
 
     def feed_forward(
         self, layer: int, x: Float[Tensor, "batch position d_model"]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import Linear, Module
 
@@ -46,9 +46,9 @@ class OPTArchitecture(Decoder):
     def output(self, layer: int) -> Linear:
         return self._layers[layer].self_attn.out_proj
 
-    def positions(self, start: int, length: int) -> Float[Tensor, "position d_model"]:
+    def learned(self, places: Int[Tensor, "prompt position"]) -> Tensor:
         table = self._body.decoder.embed_positions
-        return table.weight[table.offset + start : table.offset + start + length]
+        return table.weight[table.offset + places]
 
     def feed_forward(
         self, layer: int, x: Float[Tensor, "batch position d_model"]

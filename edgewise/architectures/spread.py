@@ -31,8 +31,13 @@ class Spread:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def embed(self, tokens: Int[Tensor, "batch position"], start: int = 0) -> list[Tensor]:
-        return [output.to(self._home) for output in self._inner.embed(tokens, start)]
+    def embed(
+        self,
+        tokens: Int[Tensor, "batch position"],
+        start: int = 0,
+        forks: Int[Tensor, " batch"] | None = None,
+    ) -> list[Tensor]:
+        return [output.to(self._home) for output in self._inner.embed(tokens, start, forks)]
 
     def attention(
         self,
@@ -40,10 +45,12 @@ class Spread:
         x: Float[Tensor, "batch position reader d_model"],
         heads: Int[Tensor, " head"] | None = None,
         past: Float[Tensor, "2 kv_head past d_head"] | None = None,
+        forks: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch position head d_model"]:
         device = self._devices[layer]
         heads = None if heads is None else heads.to(device)
-        return self._inner.attention(layer, x.to(device), heads, past).to(self._home)
+        forks = None if forks is None else forks.to(device)
+        return self._inner.attention(layer, x.to(device), heads, past, forks).to(self._home)
 
     def keys_values(
         self, layer: int, x: Float[Tensor, "1 position 1 d_model"]

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from edgewise.architectures.attention import attend, combine, project
+from edgewise.architectures.attention import attend, combine, positions, project
 
 if TYPE_CHECKING:
     from tracr.compiler.assemble import AssembledTransformerModel
@@ -126,8 +126,14 @@ class TracrArchitecture:
     def configuration(self) -> dict[str, Any]:
         return {"type": "tracr", "heads": self.n_heads, "causal": self.causal}
 
-    def embed(self, tokens: Int[Tensor, "batch position"], start: int = 0) -> list[Tensor]:
-        position = self._weights["pos_embed/embeddings"][start : start + tokens.shape[1]]
+    def embed(
+        self,
+        tokens: Int[Tensor, "batch position"],
+        start: int = 0,
+        forks: Int[Tensor, " batch"] | None = None,
+    ) -> list[Tensor]:
+        places = positions(start, tokens.shape[1], forks, tokens.device)
+        position = self._weights["pos_embed/embeddings"][places]
         token = self._weights["token_embed/embeddings"][tokens]
         return [token, position.expand_as(token)]
 
@@ -137,12 +143,13 @@ class TracrArchitecture:
         x: Float[Tensor, "batch position reader d_model"],
         heads: Int[Tensor, " head"] | None = None,
         past: Float[Tensor, "2 kv_head past d_head"] | None = None,
+        forks: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch position head d_model"]:
         output = f"transformer/layer_{layer}/attn/linear"
         chosen = slice(None) if heads is None else heads
         past = None if past is None else past[:, chosen]
         q, k, v = self._qkv(layer, x, chosen)
-        z = attend(q, k, v, past, causal=self.causal)
+        z = attend(q, k, v, past, forks, causal=self.causal)
         weight = self._weights[f"{output}/w"].view(self.n_heads, self.d_head, -1)
         return combine(z, weight[chosen], self._weights[f"{output}/b"], self.n_heads)
 

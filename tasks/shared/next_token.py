@@ -51,6 +51,7 @@ def next_token_task(
     *,
     attribution_loss: Loss = negative_logit_difference,
     metrics: Mapping[str, Metric] = METRICS,
+    templates: Sequence[str] = (),
 ) -> Task:
     """Training takes the KL over the whole vocabulary, which is the primary metric, too."""
     return Task(
@@ -63,4 +64,5 @@ def next_token_task(
         attribution_loss=attribution_loss,
         metrics=metrics,
         primary="kl",
+        templates=templates,
     )

@@ -67,15 +67,21 @@ def tokenise(
     *,
     needed: Mapping[str, int],
     widths: Mapping[str, int] | None = None,
+    leads: Mapping[str, int] | None = None,
 ) -> Vocabulary:
     """The pattern of each sentence, and those candidates that are usable in all of them.
 
     `needed` is the least number of usable words per slot, 2 or more. `widths` is the number of
-    tokens of a word, where it is not 1. Raises ValueError where too few words are usable, and where
-    the tokenizer does not know the other words of a sentence.
+    tokens of a word, where it is not 1. `leads` is the number of tokens that stand before every
+    word of a slot and belong to the sentence, where it is not 0: a space of its own. Raises
+    ValueError where too few words are usable, and where the tokenizer does not know the other words
+    of a sentence.
     """
     widths = {slot: (widths or {}).get(slot, 1) for slot in candidates}
-    ids = {slot: _known(tokenizer, words, widths[slot]) for slot, words in candidates.items()}
+    ids = {
+        slot: _known(tokenizer, words, widths[slot], (leads or {}).get(slot, 0))
+        for slot, words in candidates.items()
+    }
     _check_enough(tokenizer, ids, needed, widths)
     patterns = {sentence: _pattern(tokenizer, sentence, ids, widths) for sentence in sentences}
     usable = {slot: _usable(tokenizer, patterns, ids, slot) for slot in ids}
@@ -90,17 +96,21 @@ def tokenise_answered(
     *,
     needed: Mapping[str, int],
     widths: Mapping[str, int] | None = None,
+    leads: Mapping[str, int] | None = None,
+    answer_width: int = 1,
 ) -> Vocabulary:
-    """`tokenise` for prompts with answers of one token: `answered` maps a prompt to both together.
+    """`tokenise` for prompts with answers: `answered` maps a prompt to both together.
 
-    Words are checked with and without the answer. Raises ValueError where the answer changes the
-    tokens before it.
+    An answer is `answer_width` tokens. Words are checked with and without it. Raises ValueError
+    where the answer changes the tokens before it.
     """
     sentences = [*answered, *answered.values()]
-    vocabulary = tokenise(tokenizer, sentences, candidates, needed=needed, widths=widths)
+    vocabulary = tokenise(
+        tokenizer, sentences, candidates, needed=needed, widths=widths, leads=leads
+    )
     patterns = vocabulary.patterns
     for prompt, sentence in answered.items():
-        if not torch.equal(patterns[prompt].tokens, patterns[sentence].tokens[:-1]):
+        if not torch.equal(patterns[prompt].tokens, patterns[sentence].tokens[:-answer_width]):
             raise ValueError(
                 f"the tokenizer gives {prompt!r} other tokens alone than before its answer"
             )
@@ -171,13 +181,16 @@ def tokenizer_name(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 
 def _known(
-    tokenizer: "PreTrainedTokenizerBase", words: Sequence[str], width: int
+    tokenizer: "PreTrainedTokenizerBase", words: Sequence[str], width: int, lead: int
 ) -> dict[str, tuple[int, ...]]:
-    """The words that add `width` known tokens to a text; the first of those with the same ids."""
+    """The words that add `width` known tokens, after `lead` others, to a text.
+
+    Of words with the same ids, the first.
+    """
     before, *after = encode(tokenizer, ["a", *(f"a {word}" for word in words)])
     found: dict[tuple[int, ...], str] = {}
     for word, tokens in zip(words, after, strict=True):
-        start, ids = tokens[: len(before)], tuple(tokens[len(before) :])
+        start, ids = tokens[: len(before)], tuple(tokens[len(before) + lead :])
         if start == before and len(ids) == width and tokenizer.unk_token_id not in ids:
             found.setdefault(ids, word)
     return {word: ids for ids, word in found.items()}
@@ -214,10 +227,12 @@ def _pattern(
 
 
 def _stand_ins(words: Mapping[str, tuple[int, ...]]) -> tuple[str, str]:
-    """The first word, and the first that shares no token with it."""
+    """The first word, and the first that differs from it in every token."""
     first, *others = words
-    apart = (other for other in others if set(words[other]).isdisjoint(words[first]))
-    return first, next(apart)
+    for other in others:
+        if all(a != b for a, b in zip(words[first], words[other], strict=True)):
+            return first, other
+    raise ValueError(f"no word differs from {first!r} in every token; expected one of {others}")
 
 
 def _usable(

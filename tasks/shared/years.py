@@ -5,9 +5,14 @@ restricted to the tokens of 00 to 99 and turned into probabilities p. Let Y be t
 exceeded (`answers` holds their token). The probability difference is the sum of p(y) over y > Y
 minus the sum of p(y) over y < Y. There is also one over only the ten years on each side. Cost:
 Kendall's tau compares 10,000 pairs of years per prompt.
+
+Of tokenizers that split digits, p(y) is a product: p(first digit) · p(second digit | first), each
+from logits restricted to the tokens of 0 to 9. For this a prompt forks into ten continuations, one
+for each first digit, and is scored at its end and at each of them.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -70,7 +75,7 @@ class Years:
         unequal = ours.abs().sum((-1, -2)) * theirs.abs().sum((-1, -2))
         return (agreement / unequal.double().sqrt().clamp(min=1)).float().mean(-1)
 
-    def metrics(self) -> dict[str, Metric]:
+    def metrics(self) -> Mapping[str, Metric]:
         metrics = (
             Metric("year_kl", self.kl, "lower", "KL(full ‖ circuit) over 100 years, nats"),
             Metric(
@@ -93,20 +98,76 @@ class Years:
         return {metric.name: metric for metric in metrics}
 
     @cache  # noqa: B019 (so that a step need not wait for a transfer; they live as long as the process)
-    def _tokens_on(self, device: torch.device) -> Int[Tensor, "100"]:
+    def _tokens_on(self, device: torch.device) -> Int[Tensor, " known"]:
         return self.tokens.to(device)
 
-    def _of(self, logits: Float[Tensor, "*rest vocab"]) -> Float[Tensor, "*rest 100"]:
+    def _of(self, logits: Logits) -> Float[Tensor, "*rest year 100"]:
+        """Logits of the hundred years."""
         return logits[..., self._tokens_on(logits.device)]
 
-    def _distance(self, pairs: PromptPairs) -> Int[Tensor, "batch target 100"]:
-        """How many years each of the hundred lies after the prompt's."""
-        tokens = self._tokens_on(pairs.answers.device)
-        year = (pairs.answers[..., None] == tokens).int().argmax(-1, keepdim=True)
-        return torch.arange(len(tokens), device=tokens.device) - year
+    def _year(self, pairs: PromptPairs) -> Int[Tensor, "batch year"]:
+        """The last two digits of the prompt's year."""
+        return self._place(pairs.answers)
 
-    def _difference(self, logits: Logits, sign: Int[Tensor, "batch target 100"]) -> PerPrompt:
+    def _place(self, found: Int[Tensor, "batch target"]) -> Int[Tensor, "batch target"]:
+        """Each token's place among `tokens`."""
+        return (found[..., None] == self._tokens_on(found.device)).int().argmax(-1)
+
+    def _distance(self, pairs: PromptPairs) -> Int[Tensor, "batch year 100"]:
+        """How many years each of the hundred lies after the prompt's."""
+        year = self._year(pairs)[..., None]
+        return torch.arange(100, device=year.device) - year
+
+    def _difference(self, logits: Logits, sign: Int[Tensor, "batch year 100"]) -> PerPrompt:
         return (self._of(logits).float().softmax(-1) * sign).sum(-1).mean(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class YearsByDigit(Years):
+    """The same for prompts that fork into the ten first digits; `tokens` are those of 0 to 9.
+
+    The targets are a prompt's end, then its continuations, in order. `answers` holds the token of
+    the year's first digit, then that of its second one at each continuation.
+    """
+
+    tokens: Int[Tensor, "10"]
+
+    def token_kl(self, logits: Logits, full: FullLogits, pairs: PromptPairs) -> PerPrompt:
+        """KL(full ‖ circuit) over the next token and, if it is a digit, the token after it."""
+        at_targets = [
+            kl_divergence(logits[..., target, None, :], full[..., target, None, :], pairs)
+            for target in range(1 + len(self.tokens))
+        ]
+        first, second = at_targets[0], torch.stack(at_targets[1:], -1)
+        share = full[..., 0, :].float().softmax(-1)[..., self._tokens_on(full.device)]
+        return first + (share * second).sum(-1)
+
+    def token_match(self, logits: Logits, full: FullLogits, pairs: PromptPairs) -> PerPrompt:
+        """1 where the likeliest token is the full model's and, if it is a digit, the one after."""
+        ours, theirs = self._likeliest(logits), self._likeliest(full)
+        return (ours == theirs).all(-1).float()
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """Their names are the same, and what they are over a hundred tokens."""
+        over_tokens = replace(KL, function=self.token_kl)
+        matching = replace(EXACT_MATCH, function=self.token_match)
+        return {**super().metrics(), KL.name: over_tokens, EXACT_MATCH.name: matching}
+
+    def _of(self, logits: Logits) -> Float[Tensor, "*rest year 100"]:
+        """Log-probabilities of the hundred years."""
+        digits = logits[..., self._tokens_on(logits.device)].float().log_softmax(-1)
+        first, second = digits[..., 0, :, None], digits[..., 1:, :]
+        return (first + second).flatten(-2)[..., None, :]
+
+    def _year(self, pairs: PromptPairs) -> Int[Tensor, "batch year"]:
+        first, second = self._place(pairs.answers[:, :2]).split(1, dim=1)
+        return 10 * first + second
+
+    def _likeliest(self, logits: Logits) -> Int[Tensor, "*rest 2"]:
+        """The likeliest token and the one after it, which is 0 after a token that is no digit."""
+        first, after = logits.argmax(-1).split([1, len(self.tokens)], dim=-1)
+        is_digit = first == self._tokens_on(logits.device)
+        return torch.cat([first, (after * is_digit).sum(-1, keepdim=True)], -1)
 
 
 def _order(values: Float[Tensor, "*rest year"]) -> Int8[Tensor, "*rest year year"]:

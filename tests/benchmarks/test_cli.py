@@ -159,7 +159,11 @@ def test_results_of_a_newer_version_are_one_line(tmp_path: Path, verb: list[str]
 
 
 @pytest.mark.parametrize(
-    "verb", ["compare", "run", "discover", "report", "draw", "check", "migrate", "init", "list"]
+    "verb",
+    [
+        *("compare", "run", "discover", "report", "draw", "check", "solve", "migrate", "init"),
+        "list",
+    ],
 )
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     result = invoke(verb, "--help")

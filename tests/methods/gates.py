@@ -46,11 +46,16 @@ class Gate:
     def configuration(self) -> dict[str, Any]:
         return {"type": "gate"}
 
-    def embed(self, tokens: Tensor, start: int = 0) -> list[Tensor]:
+    def embed(self, tokens: Tensor, start: int = 0, forks: Tensor | None = None) -> list[Tensor]:
         return [_only(tokens.double()[..., None], SIGNAL)]
 
     def attention(
-        self, layer: int, x: Tensor, heads: Tensor | None = None, past: Tensor | None = None
+        self,
+        layer: int,
+        x: Tensor,
+        heads: Tensor | None = None,
+        past: Tensor | None = None,
+        forks: Tensor | None = None,
     ) -> Tensor:
         chosen = 2 if heads is None else len(heads)
         values = x.expand(-1, -1, 3 * chosen, -1)[:, :, -chosen:, SIGNAL : SIGNAL + 1]

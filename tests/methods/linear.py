@@ -44,12 +44,17 @@ class Linear:
     def configuration(self) -> dict[str, Any]:
         return {"type": "linear"}
 
-    def embed(self, tokens: Tensor, start: int = 0) -> list[Tensor]:
+    def embed(self, tokens: Tensor, start: int = 0, forks: Tensor | None = None) -> list[Tensor]:
         positions = self._weights["pos"][start : start + tokens.shape[1]]
         return [self._weights["tok"][tokens], positions.expand(*tokens.shape, -1)]
 
     def attention(
-        self, layer: int, x: Tensor, heads: Tensor | None = None, past: Tensor | None = None
+        self,
+        layer: int,
+        x: Tensor,
+        heads: Tensor | None = None,
+        past: Tensor | None = None,
+        forks: Tensor | None = None,
     ) -> Tensor:
         chosen = slice(None) if heads is None else heads
         matrices = self._weights["heads"][layer][:, chosen]
@@ -73,7 +78,12 @@ class LinearButForSoftmax(Linear):
     """With the usual attention: linear in values, and in all that follows the last attention."""
 
     def attention(
-        self, layer: int, x: Tensor, heads: Tensor | None = None, past: Tensor | None = None
+        self,
+        layer: int,
+        x: Tensor,
+        heads: Tensor | None = None,
+        past: Tensor | None = None,
+        forks: Tensor | None = None,
     ) -> Tensor:
         chosen = slice(None) if heads is None else heads
         matrices = self._weights["heads"][layer][:, chosen]

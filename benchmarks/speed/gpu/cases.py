@@ -41,7 +41,10 @@ class Shape:
         """The model with random weights, biases and norms too, which a fresh one leaves alone."""
         sizes = GPT2 if self.model_type == "gpt2" else WIDTHS | HEADS
         config = AutoConfig.for_model(self.model_type, **(TOKENS | sizes | self.config))
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        # Gemma 2's cap of attention scores is missing from sdpa, the default of some releases.
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, attn_implementation="eager"
+        )
         generator = Generator().manual_seed(0)
         for name, weight in model.named_parameters():
             norm = weight.ndim == 1 and name.endswith("weight")

@@ -30,8 +30,8 @@ def without_rotary_offset(patch: Patch) -> None:
     """Positions start anew after a shared beginning."""
     qkv = Decoder._qkv
 
-    def planted(self: Any, layer: int, x: Tensor, heads: Any = None, start: int = 0) -> Any:
-        return qkv(self, layer, x, heads)
+    def planted(self: Any, layer: int, x: Tensor, heads: Any, places: Tensor) -> Any:
+        return qkv(self, layer, x, heads, places - places[:, :1])
 
     patch.setattr(Decoder, "_qkv", planted)
 
@@ -39,14 +39,14 @@ def without_rotary_offset(patch: Patch) -> None:
 def without_position_offset(patch: Patch) -> None:
     """The same, of positions that are embedded."""
     embed = GPT2Architecture.embed
-    patch.setattr(GPT2Architecture, "embed", lambda self, tokens, start=0: embed(self, tokens))
+    patch.setattr(GPT2Architecture, "embed", lambda self, tokens, *_: embed(self, tokens))
 
 
 def without_past(patch: Patch) -> None:
     """A shared beginning is not attended to."""
     attend = attention.attend
     for module in (gpt2, decoder):
-        patch.setattr(module, "attend", lambda q, k, v, past, **options: attend(q, k, v, **options))
+        patch.setattr(module, "attend", lambda q, k, v, *_, **options: attend(q, k, v, **options))
 
 
 def past_hidden(patch: Patch) -> None:

@@ -6,12 +6,13 @@ from scipy.stats import kendalltau
 from torch import Tensor
 
 from edgewise.prompts import PromptPairs
-from tasks.shared.years import Years
+from tasks.shared.years import Years, YearsByDigit
 
 VOCABULARY = 130
 # In an order of their own, among other tokens.
 TOKENS = (torch.arange(100) * 37) % 100 + 20
 YEARS = Years(TOKENS)
+BY_DIGIT = YearsByDigit(torch.arange(10).flip(0) + 40)
 
 
 def pairs_at(*years: int) -> PromptPairs:
@@ -118,3 +119,69 @@ def test_the_attribution_loss_has_a_gradient_at_the_full_model_where_the_kl_has_
         loss(ours, full, pairs).sum().backward()
         assert ours.grad is not None
         assert (ours.grad.abs().max().item() < 1e-6) == vanishes
+
+
+def by_digit(*years: int) -> PromptPairs:
+    """Prompts that fork into the ten digits."""
+    prompts, chosen = torch.zeros(len(years), 13, dtype=torch.long), torch.tensor(years)[:, None]
+    first, second = BY_DIGIT.tokens[chosen // 10], BY_DIGIT.tokens[chosen % 10]
+    return PromptPairs(
+        clean=prompts,
+        corrupted=prompts,
+        lengths=torch.full((len(years),), 13),
+        targets=torch.arange(2, 13).expand(len(years), -1),
+        answers=torch.cat([first, second.expand(-1, 10)], 1),
+        forks=torch.full((len(years),), 3),
+    )
+
+
+def digit_logits(*shape: int) -> Tensor:
+    return torch.randn(*shape, 11, VOCABULARY)
+
+
+def as_years(at_digits: Tensor) -> Tensor:
+    """Logits over the tokens of `YEARS` with the probabilities that these have digit by digit."""
+    first, second = at_digits[..., BY_DIGIT.tokens].double().softmax(-1).split([1, 10], dim=-2)
+    values = torch.zeros(*at_digits.shape[:-2], 1, VOCABULARY, dtype=torch.double)
+    values[..., 0, TOKENS] = (first.transpose(-1, -2) * second).flatten(-2).log()
+    return values
+
+
+def test_by_digit_every_measure_of_years_is_that_of_the_same_hundred_probabilities() -> None:
+    ours, full = digit_logits(4, 3), digit_logits(3)
+    assert as_years(full).exp()[:, 0, TOKENS].sum(-1).tolist() == pytest.approx([1] * 3)
+    for name, metric in list(YEARS.metrics().items())[:4]:
+        expected = metric(as_years(ours), as_years(full), pairs_at(9, 50, 98))
+        found = BY_DIGIT.metrics()[name](ours, full, by_digit(9, 50, 98))
+        torch.testing.assert_close(found.double(), expected.double(), atol=1e-6, rtol=1e-5)
+
+
+def test_by_digit_the_kl_over_tokens_is_that_of_what_may_follow_a_prompt() -> None:
+    """Every other token by itself, and each digit with every token after it."""
+
+    def outcomes(at_digits: Tensor) -> Tensor:
+        first, second = at_digits.double().softmax(-1).split([1, 10], dim=-2)
+        others = torch.ones(VOCABULARY).bool()
+        others[BY_DIGIT.tokens] = False
+        with_digit = first[..., 0, BY_DIGIT.tokens, None] * second
+        return torch.cat([first[..., 0, others], with_digit.flatten(-2)], -1)
+
+    ours, full = digit_logits(2, 3), digit_logits(3)
+    q, p = outcomes(ours), outcomes(full)
+    assert p.sum(-1).tolist() == pytest.approx([1] * 3)
+    found = BY_DIGIT.metrics()["kl"](ours, full, by_digit(1, 2, 3))
+    torch.testing.assert_close(found, (p * (p / q).log()).sum(-1).float())
+
+
+def test_by_digit_the_likeliest_tokens_match_up_to_a_token_that_is_no_digit() -> None:
+    full = digit_logits(3)
+    five, other = int(BY_DIGIT.tokens[5]), 7
+    full[:2, 0, five], full[2, 0, other] = 50.0, 50.0
+    full[:, 6, 30] = 50.0  # after the digit 5
+    ours = full.clone()
+    ours[0, 3] += 100 * torch.randn(VOCABULARY)  # after a digit that is not the likeliest
+    ours[1, 6, 31] = 100.0
+    ours[2, 6, 31] = 100.0
+    match = BY_DIGIT.metrics()["exact_match"]
+    assert match(ours, full, by_digit(1, 2, 3)).tolist() == [1, 0, 1]
+    assert match(full.flip(0), full, by_digit(1, 2, 3)).tolist() == [0, 1, 0]
