@@ -131,9 +131,7 @@ class IndirectObject(OnAnyModel):
         generator = Generator().manual_seed(seed)
         if self.held_out:
             held_out = {"test": numbers.pop("test")}
-            pairs = self._draw(
-                vocabulary, self.held_out, held_out, generator, len(self.templates)
-            )
+            pairs = self._draw(vocabulary, self.held_out, held_out, generator, len(self.templates))
         else:
             pairs = {}
         pairs |= self._draw(vocabulary, self.templates, numbers, generator)

@@ -24,7 +24,7 @@ from beartype.door import is_bearable
 from beartype.vale import Is
 from jaxtyping import config, jaxtyped
 
-MOST_CALLS = 100
+MOST_CALLS = 25
 """As many of a function's calls are checked in each test."""
 _DECORATOR = "_checked_in_tests"
 _calls: Counter[int] = Counter()

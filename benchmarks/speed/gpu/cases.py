@@ -54,7 +54,7 @@ class Shape:
 
 
 ATTRIBUTION = tuple(one() for one in METHODS.values() if issubclass(one, Attribution))
-SCHEDULE: dict[str, int] = dict(steps=10, warmup_steps=0, target_warmup_steps=5, batch_size=4)
+SCHEDULE: dict[str, Any] = dict(steps=10, warmup_steps=0, target_warmup_steps=5, batch_size=4)
 MASKS = tuple(
     one(**{key: value for key, value in {**SCHEDULE, "circuits": 4}.items() if hasattr(one, key)})
     for one in METHODS.values()
