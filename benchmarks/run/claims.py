@@ -8,7 +8,7 @@ between them, as NFS does.
 import hashlib
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -39,6 +39,16 @@ def claim(folder: Path, name: str, *, wait: bool, label: str = "") -> Iterator[N
     finally:
         if parallel.rank() == 0:
             path.unlink(missing_ok=True)  # whoever waits for this very file then makes a new one
+            lock.release()
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the claims that killed runs left behind, which nobody holds."""
+    for path in folder.glob("*.lock"):
+        lock = FileLock(path)
+        with suppress(Timeout):
+            lock.acquire(blocking=False)
+            path.unlink(missing_ok=True)
             lock.release()
 
 

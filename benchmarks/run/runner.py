@@ -25,6 +25,7 @@ from benchmarks.grid.cell import Cell
 from benchmarks.grid.crossing import Crossing
 from benchmarks.grid.search import Search
 from benchmarks.run.backends import Backend, Processes
+from benchmarks.run.claims import remove_abandoned
 from benchmarks.run.items import (
     CLAIMED,
     COMPARISON,
@@ -84,6 +85,7 @@ def run(
     store, loader = Store(folder), Loader(torch.device("cpu")) if backend else options.loader
     if parallel.rank() == 0:
         store.prepare()
+        remove_abandoned(store.claims)
     for damaged in store.damaged() if parallel.rank() == 0 else ():
         _log.warning("damaged: %s; what this run needs of it is derived again", damaged.problem)
     planned = plan(cells, searches, crossings, store, loader)

@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from benchmarks.check.folders import differences, steady
-from benchmarks.run.claims import Claimed, claim
+from benchmarks.run.claims import Claimed, claim, remove_abandoned
 from tests.benchmarks.run.forked import ForkedRun, log_discoveries
 
 HOLDING = """
@@ -47,6 +47,14 @@ def test_a_dead_processs_claim_is_taken_over(
         pass
     holder.wait()
     holder.stdout.close()
+
+
+def test_claims_that_nobody_holds_are_removed_and_others_stay(tmp_path: Path) -> None:
+    (tmp_path / "abandoned.lock").touch()
+    with claim(tmp_path, "held", wait=False):
+        (held,) = set(tmp_path.iterdir()) - {tmp_path / "abandoned.lock"}
+        remove_abandoned(tmp_path)
+        assert list(tmp_path.iterdir()) == [held]
 
 
 def test_who_waits_for_a_claim_that_ends_holds_it_alone(tmp_path: Path) -> None:
