@@ -21,8 +21,8 @@ from edgewise.transformer import MaskedTransformer
 
 BATCH_TOKENS = 4096
 """The most tokens that go through the model at once; memory bounds them as well."""
-MARGIN = 1.25
-"""A pass may take so many times what it is expected to."""
+MARGIN = 1.5
+"""A process may take so many times the tensors of a pass: freed memory is kept in pieces."""
 MIN_PREFIX = 8
 """The shortest shared beginning, in tokens, that is worth running separately."""
 

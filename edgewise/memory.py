@@ -62,4 +62,4 @@ def _kept_in_layer(model: MaskedTransformer) -> int:
     architecture, graph = model.architecture, model.graph
     n_heads = 2 * (graph.n_heads + graph.n_kv_readers)
     inside_mlp = architecture.mlp_parameters // architecture.d_model
-    return 2 * architecture.d_model + n_heads * architecture.d_head + inside_mlp
+    return 4 * architecture.d_model + n_heads * architecture.d_head + inside_mlp

@@ -13,7 +13,7 @@ from benchmarks.run.environment import bytes_of, memory_budget
 from benchmarks.run.items import Options
 from benchmarks.run.loading import Loader
 from edgewise.attribution import PromptBatch, PromptScores
-from edgewise.batches import Batches
+from edgewise.batches import MARGIN, Batches
 from edgewise.circuit import Circuit
 from edgewise.evaluate import evaluate
 from edgewise.memory import trace_bytes
@@ -57,7 +57,7 @@ def test_a_budget_sizes_batches_by_all_that_a_pass_takes() -> None:
     model, pairs = toys.gpt2(torch.float32), toys.random_pairs(7)
     needed = trace_bytes(model)
     for tokens in (9, 17, 4096):
-        model.memory_bytes = round(1.25 * (tokens + 0.5) * needed)
+        model.memory_bytes = round(MARGIN * (tokens + 0.5) * needed)
         batches = Batches(model, pairs, "interchange", budget_bytes=0, pass_bytes=needed)
         assert batches.batch_tokens == tokens
     kept = Batches(model, pairs, "interchange", pass_bytes=needed)
