@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import torch
@@ -125,7 +126,7 @@ def test_the_numbers_of_edges_are_right(model: str, graph: Graph) -> None:
 @pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
-    assert [target for target in targets if not (page.parent / target).exists()] == []
+    assert [target for target in targets if not (page.parent / unquote(target)).exists()] == []
 
 
 def test_the_example_of_a_task_in_a_file_makes_one(tmp_path: Path) -> None:
