@@ -279,7 +279,7 @@ def facts_of(builder: TaskBuilder) -> Facts:
 
 
 def _made(builder: TaskBuilder) -> tuple[str, Task]:
-    """The task for a model that comes with the package and knows its words, or else for none."""
+    """Models that the task is for, and the task, for the first tokenizer that knows its words."""
     tokenizers: dict[str, Any] = {
         "any, such as `tiny-llama`": tiny_tokenizer(),
         f"any, such as `{BUNDLED}`": load_tokenizer(FOLDER),

@@ -21,7 +21,7 @@ SECONDS = 1.0
 _ENDPOINT = "https://huggingface.co"
 _OFFLINE = "HF_HUB_OFFLINE"
 MADE = {"models/smollm2": "python -m tasks.models.smollm"}
-"""Models in folders that a script here makes, and the script."""
+"""Folders of models that a script here makes, and the command that runs the script."""
 
 
 def named_in(suite: str, key: Literal["model", "tasks"]) -> list[str]:

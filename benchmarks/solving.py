@@ -1,4 +1,4 @@
-"""How many prompts of a task the full model solves, over all and for each template."""
+"""How many prompts of a task the full model solves, overall and for each template."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Accuracy:
 def accuracies(model: MaskedTransformer, task: Task) -> list[Accuracy]:
     """The accuracy on all test prompts, then on those of each template that has some.
 
-    A prompt is solved if the first of the task's metrics that says so is above its bound, such as a
+    A prompt is solved if the first of the task's metrics that has a bound is above it, such as a
     logit difference above 0. Empty for a task without such a metric. Cost: one pass of the prompts.
     """
     right = solved(model, task)

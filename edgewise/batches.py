@@ -22,7 +22,7 @@ from edgewise.transformer import MaskedTransformer
 BATCH_TOKENS = 4096
 """The most tokens that go through the model at once; memory bounds them as well."""
 MARGIN = 1.5
-"""A process may take so many times the tensors of a pass: freed memory is kept in pieces."""
+"""A process may take this many times the tensors of a pass, as freed memory is fragmented."""
 MIN_PREFIX = 8
 """The shortest shared beginning, in tokens, that is worth running separately."""
 

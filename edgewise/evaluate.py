@@ -93,9 +93,9 @@ def evaluate_circuit(
 
 
 def solved(model: MaskedTransformer, task: Task) -> Bool[Tensor, " prompt"] | None:
-    """On which test prompts the full model does what the task asks.
+    """On which test prompts the full model is right.
 
-    The first of the task's metrics that can tell is asked. None where no metric can.
+    The first of the task's metrics that can tell decides. None if no metric can.
     """
     full = Circuit(model.graph.legal, model.graph)
     for name, metric in task.metrics.items():

@@ -173,10 +173,10 @@ class Graph:
 
     @cached_property
     def rerun_shares(self) -> Float[Tensor, " reader"]:
-        """About which share of the model a change to each reader's input makes run again.
+        """About the share of the model that must run again when a reader's input changes.
 
-        All blocks count alike, `out` too. Those after the reader's run, and of its own what the
-        reader feeds.
+        All blocks count equally, including `out`. The blocks after the reader's own run again, and
+        so does the part of its own block that it feeds.
         """
         shares = torch.ones(len(self.readers), dtype=torch.float64)
         for block in self.blocks[:-1]:

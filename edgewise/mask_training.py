@@ -168,7 +168,7 @@ class MaskTraining:
     def gradient(self, masks: SampledMasks, drawn: Int[Tensor, " batch"]) -> SampledMasks:
         """The mean loss's gradient; a batch whose writers take too much memory runs in slices.
 
-        Trained ablated values get theirs here, too, as their `grad`.
+        If the ablated values are trained, this also sets their `grad`.
         """
         values = self.masks.ablated
         leaves = [masks] if values is None else [masks, values]

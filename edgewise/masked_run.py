@@ -29,9 +29,9 @@ def running(
     By default the parts are computed from the masks and from the outputs that the buffer holds.
     Inside `changing_row`, known `parts` can be given instead; then the CPU does not read the masks.
 
-    Raises ValueError if ablated values are to have a gradient and the masks are not: then some
-    components would not run. Raises RuntimeError for a run inside another and for one that ends
-    early. If a run fails for any reason, the next run reuses nothing but the embeddings.
+    Raises ValueError if ablated values need a gradient and the masks do not, because some
+    components would then not run. Raises RuntimeError for a run inside another and for one that
+    ends early. If a run fails for any reason, the next run reuses nothing but the embeddings.
     """
     if buffer.is_running:
         raise RuntimeError("a run of a writers' buffer inside another run of it")

@@ -21,7 +21,7 @@ from edgewise.files import expanded
 
 _MODULES = "edgewise_own_code_"
 _REFERENCE = re.compile(r"[^\s,()=][^,()=]*\.py:\w+")
-"""In a list of names with settings in parentheses."""
+"""An object in a file, in a list of names with settings in parentheses."""
 
 
 class OwnCodeError(Exception):

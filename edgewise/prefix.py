@@ -6,7 +6,8 @@ clean_w − ablated_w = 0 for every writer, whatever the mask: every reader's in
 model's, and no mask has a gradient there. Later tokens see a prefix only through its keys
 and values. Under zero and mean ablation, the outputs of a masked pass there do depend on the mask.
 
-Behind it the prompts of a batch may fork: from a position on, each token is another continuation.
+After it, the prompts of a batch may fork: from some position on, each token is a continuation of
+its own.
 """
 
 from dataclasses import dataclass, replace
@@ -39,7 +40,7 @@ class Prefix:
         return self if forks is None else replace(self, forks=forks - len(self))
 
     def forks_of(self, n_rows: int) -> Int[Tensor, " row"] | None:
-        """The forks of so many rows, which are all prompts once, twice, ... one after the other."""
+        """The forks of `n_rows` rows, which are all prompts in order, once or several times."""
         return None if self.forks is None else self.forks.repeat(n_rows // len(self.forks))
 
 

@@ -17,9 +17,10 @@ class PromptPairs:
     there, and `distractors` the token ids that the answer is compared with, where a task has them.
 
     `forks`, where a task has them, are the positions at which prompts fork: each token from there
-    on is another continuation of the tokens before the fork. It stands at the fork's position and
-    sees these tokens and itself, so one pass gives what passes of each continuation alone give.
-    `templates` are the numbers of the prompts' templates among the task's, if it has any.
+    on is a continuation of its own of the tokens before the fork. It has the fork's position and
+    sees only itself and those tokens, so one pass gives the same results as a separate pass for
+    each continuation. `templates` holds the index of each prompt's template among the task's, if it
+    has any.
     """
 
     clean: Int[Tensor, "prompt position"]

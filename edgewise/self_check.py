@@ -67,10 +67,10 @@ def check_forward(model: "MaskedTransformer", own: "PreTrainedModel") -> None:
 
 @contextmanager
 def _soft_caps_kept(own: "PreTrainedModel") -> Iterator[None]:
-    """Scores of attention are capped as in the model's training.
+    """Attention scores are capped as they were in the model's training.
 
-    `sdpa`, the default of some releases of transformers for Gemma 2 (5.17 is one), leaves the cap
-    out without a word; `eager` does not.
+    `sdpa`, the default of some releases of transformers for Gemma 2 (5.17 is one), silently leaves
+    the cap out; `eager` does not.
     """
     implementation = getattr(own.config, "_attn_implementation", None)
     if implementation != "sdpa" or not getattr(own.config, "attn_logit_softcapping", None):

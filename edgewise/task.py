@@ -34,7 +34,7 @@ class Task:
     `attribution_loss` is differentiated at the full model, where the KL's gradient vanishes, so a
     score from it is positive when removal hurts. `true_circuits` maps an ablation to the list of
     all minimal circuits, where they are known. `templates` are the texts that prompts are made
-    from, where a task has such. `version` is increased whenever one of the numbers could change.
+    from, if the task has any. `version` is increased whenever one of the numbers could change.
     """
 
     name: str
@@ -62,8 +62,8 @@ class Task:
             raise ValueError(f"ablation {self.ablation!r}; expected one of {', '.join(ABLATIONS)}")
         if self.ablation == "mean" and self.train.forks is not None:
             raise ValueError(
-                f"mean ablation of {self.name}, whose prompts fork: a continuation's place holds "
-                "words in other prompts; expected interchange or zero"
+                f"mean ablation of {self.name}, whose prompts fork: the place of a continuation "
+                "holds words in other prompts; expected interchange or zero"
             )
 
     def objective(self, name: str) -> Loss:

@@ -21,16 +21,16 @@ _NAME = re.compile(r"\s*((?:[^,()]*:)?[\w-]+)\s*(?:\(([^()]*)\))?\s*(?:,|$)")
 
 @dataclass(frozen=True)
 class InnerMethod:
-    """What an inner method is, as part of what defines a cell.
+    """An inner method, as part of a cell's definition.
 
-    `reference` is what it is found by, if not by its name; that is no part of the definition.
+    `reference` says where it is found, if not by its name; it is not part of the definition.
     """
 
     method: str
     method_version: int
     settings: Mapping[str, Any] = field(hash=False)
     code: str | None = None
-    """Of a method of the user's own, the hash of its file, or its package with the version."""
+    """For a user's own method, the hash of its file, or its package with the version."""
     reference: str | None = None
 
 

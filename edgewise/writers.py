@@ -81,7 +81,7 @@ class WriterBuffer:
 
     @property
     def is_ablated_trained(self) -> bool:
-        """Whether a gradient is wanted of what removed edges carry."""
+        """Whether the values that removed edges carry need a gradient."""
         return self.residual is not None and self.residual.requires_grad
 
     def rounded(self, n_writers: int) -> int:
@@ -148,10 +148,10 @@ class WriterBuffer:
 
 
 class _Subtracted(torch.autograd.Function):
-    """The gradient of ablated values as what is subtracted from every output in the store.
+    """The gradient that ablated values get because every output in the store has them subtracted.
 
-    It is minus the writers' gradient, which is complete when the first clock's gradient comes. As
-    part of the residual stream the values get a gradient from autograd.
+    It is minus the writers' gradient, which is complete when the first clock's gradient comes. The
+    values are also part of the residual stream; for that part, autograd computes the gradient.
     """
 
     @staticmethod

@@ -69,7 +69,7 @@ class ACDC(Method):
         task.objective(self.objective)
 
     def most_passes(self, graph: Graph, n_prompts: int) -> float:
-        """Those of a search that removes nothing: of each test, what follows the edge's reader."""
+        """The passes if nothing is removed; each test runs only what follows the edge's reader."""
         return 3.0 + graph.passes_over_edges
 
     @torch.no_grad()

@@ -2,8 +2,8 @@
 
 `score[r, w]` is how much the loss grows when that edge is removed and all others stay. Gradients
 estimate this to first order; edges that matter only together score low here as well.
-Cost: at most one forward pass per edge, of which only what follows the edge's reader is run: about
-a third of it. Several edges are removed side by side.
+Cost: at most one forward pass per edge, which runs only what follows the edge's reader, about a
+third of the model. Several edges are removed side by side.
 """
 
 from dataclasses import dataclass

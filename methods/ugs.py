@@ -1,9 +1,9 @@
 """UGS: uniform gradient sampling (Li & Janson 2024, arXiv:2409.09951).
 
 Every edge is kept with a probability p = σ(θ). A mask is 1 or 0 most of the time, and between the
-two with probability p(1 − p): then, and only then, p gets the mask's gradient. The loss has
-`λ Σ p` added, and a term for heads, which are cheaper to remove as a whole. What removed edges
-carry can be learned along with the masks (optimal ablation, Li & Janson 2024).
+two with probability p(1 − p): then, and only then, p gets the mask's gradient. The loss has `λ Σ p`
+added, and a term for heads, which are cheaper to remove as a whole. The values that removed edges
+carry can be learned together with the masks (optimal ablation, Li & Janson 2024).
 Cost: one masked forward and one backward pass per sampled mask in each step, plus one full and one
 corrupted run per prompt in all.
 """
@@ -48,12 +48,12 @@ class UGS(MaskMethod):
     samples: Count = 12
     """Masks drawn for each of these pairs."""
     ablation_values: Literal["task", "learned"] = "task"
-    """What removed edges carry in training: what the task's ablation gives, or for every writer a
-    vector that is trained with the masks, the same at all positions. The circuits are evaluated
-    under the task's ablation all the same."""
+    """What removed edges carry in training: the values of the task's ablation, or one vector per
+    writer that is trained with the masks and is the same at all positions. In both cases, circuits
+    are evaluated under the task's ablation."""
     values_learning_rate: Positive = 2e-3
-    """AdamW's for learned vectors. They start at the writers' means on the corrupted prompts, and
-    get the whole gradient; the published code passes them that of removed edges alone."""
+    """AdamW's learning rate for learned vectors. They start at the writers' means on the corrupted
+    prompts and get the whole gradient; the published code gives them only that of removed edges."""
     name: ClassVar[str] = "ugs"
     label: ClassVar[str] = "UGS"
     added: ClassVar[tuple[str, ...]] = ("ablation_values", "values_learning_rate")
@@ -100,7 +100,7 @@ class UniformMasks(Masks):
         self.parameters, self.rates = {"logits": self._logits}, {"logits": method.learning_rate}
 
     def learn_values(self, start: Float[Tensor, "writer d_model"], rate: float) -> None:
-        """Train what removed edges carry, too, from these values on."""
+        """Train the values that removed edges carry, too, starting from these."""
         self.ablated = start.float().requires_grad_()
         self.parameters = {**self.parameters, "ablated": self.ablated}
         self.rates = {**self.rates, "ablated": rate}

@@ -1,15 +1,16 @@
 """Arithmetic: "The sum of 12 and 34 is" -> " 46".
 
-The addition and subtraction of MIB (Mueller et al., 2025), in eight sentences of our own for each.
-Operands are 1 to 99. Prompts have only operands and results that the tokenizer has as one token
-each: all of them with GPT-2's, only 1 to 9 with one that splits numbers into digits, as MIB keeps
-only prompts whose results are single tokens. In a subtraction the first operand is larger.
+The addition and subtraction tasks of MIB (Mueller et al., 2025), with eight sentences of our own
+for each. Operands are 1 to 99. All operands and results in the prompts are single tokens: with
+GPT-2's tokenizer this allows all numbers, and with one that splits numbers into digits only 1 to 9.
+MIB, too, keeps only prompts whose results are single tokens. In a subtraction the first operand is
+larger.
 
-The corrupted prompt is the same sentence with two other operands, drawn uniformly from all whose
-result differs, as MIB's random counterfactual. The distractor is its result. Training, validation
-and test prompts differ in their operands or their sentence. With GPT-2's tokenizer there are 78,408
-prompts of addition and 38,808 of subtraction, with one that splits numbers 288 of each. Chance
-level: an accuracy of at most a few per cent.
+The corrupted prompt is the same sentence with another pair of operands, drawn uniformly from all
+pairs whose result differs, like MIB's random counterfactual. The distractor is the result of this
+pair. Training, validation and test prompts differ in their operands or their sentence. With GPT-2's
+tokenizer there are 78,408 prompts of addition and 38,808 of subtraction; with one that splits
+numbers there are 288 of each. Chance level: an accuracy of at most a few per cent.
 """
 
 from collections.abc import Callable, Mapping
@@ -73,9 +74,9 @@ class Arithmetic(OnAnyModel):
         return next_token_task(self.name, self.version, pairs)
 
     def sums(self, tokenizer: "PreTrainedTokenizerBase") -> list[Sum]:
-        """All that this tokenizer can be asked, in the order of their results.
+        """All calculations whose numbers are single tokens, in the order of their results.
 
-        Raises ValueError where they have fewer than two results.
+        Raises ValueError where these have fewer than two different results.
         """
         candidates = map(str, range(1, 2 * LARGEST + 1))
         known = set(map(int, one_token(tokenizer, candidates, "numbers", needed=2)))
@@ -126,9 +127,10 @@ def with_another_result(
     place: Int[Tensor, " prompt"],
     luck: Float[Tensor, " prompt"],
 ) -> Int[Tensor, " prompt"]:
-    """For each pair of numbers, one of all those whose result differs; results are in order.
+    """For each pair of numbers, the index of a pair with another result; `results` are sorted.
 
-    `luck` is from 0 up to 1. Pairs with equal results stand together, so they are stepped over.
+    `luck`, from 0 up to 1, chooses the pair. Pairs with equal results are neighbours and can be
+    skipped.
     """
     first = torch.searchsorted(results, results[place])
     equal = torch.searchsorted(results, results[place], right=True) - first

@@ -99,8 +99,8 @@ class BooleanTask(OnAnyModel):
         """Prompts for this tokenizer; a larger training set contains the smaller ones.
 
         Raises ValueError where True and False are not one token each, as answers and within an
-        expression, where another word is not known, and where more prompts are asked for than there
-        are.
+        expression, where the tokenizer does not know another word, and where more prompts are asked
+        for than there are.
         """
         numbers = counts(sizes, test=self.test, validation=self.validation, train=self.train)
         drawn = questions(seed)

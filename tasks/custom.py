@@ -15,8 +15,8 @@ same number of tokens before each tag. No clean prompt occurs twice.
 assigned at random: a quarter to validation, a quarter to test, the others to training. Further keys
 are ignored.
 
-The rows of MIB's data sets (Mueller et al., 2025) are lines, too, such as those of ARC, which no
-code here makes. A file of them is written with the package datasets:
+A line may also be a row of MIB's data sets (Mueller et al., 2025). These include ARC, for which
+there is no task here. This code writes a file of such rows, with the package datasets:
 
     import json
     from datasets import load_dataset
@@ -24,13 +24,14 @@ code here makes. A file of them is written with the package datasets:
         for split, rows in load_dataset("mib-bench/arc_easy").items():
             file.writelines(json.dumps({**row, "split": split}) + "\\n" for row in rows)
 
-Such a row has `prompt`, its answer, and the counterfactual that MIB's circuit track takes, with a
-prompt and an answer of its own: `symbol_counterfactual` (`copycolors_mcqa`, `arc_easy`,
-`arc_challenge`: `choices` with `label`, and `answerKey`, the place of the right one),
-`s2_io_flip_counterfactual` (`ioi`: `metadata` with `indirect_object` and `subject`) or
-`random_counterfactual` (`arithmetic_addition`, `arithmetic_subtraction`: `label`). Answers follow a
-space, where MIB takes a letter's token without one. As in MIB, rows whose two prompts differ in
-length with this tokenizer are left out; a record says how many prompts there were.
+Such a row has a `prompt`, its answer, and the counterfactual that MIB's circuit track uses, which
+has a prompt and an answer of its own. In `copycolors_mcqa`, `arc_easy` and `arc_challenge` the
+counterfactual is `symbol_counterfactual`; the answer is in `choices`, with `label`, and `answerKey`
+is the place of the right one. In `ioi` it is `s2_io_flip_counterfactual`; the answers are in
+`metadata`, as `indirect_object` and `subject`. In `arithmetic_addition` and
+`arithmetic_subtraction` it is `random_counterfactual`; the answer is `label`. Answers follow a
+space, whereas MIB uses a letter's token without one. As in MIB, rows whose two prompts differ in
+length with this tokenizer are left out; a record says how many prompts remained.
 """
 
 import hashlib
@@ -71,14 +72,14 @@ T = TypeVar("T")
 
 
 class UnequalLengths(ValueError):
-    """A prompt and its twin have other numbers of tokens."""
+    """A prompt and its corrupted twin differ in their number of tokens."""
 
 
 @dataclass(frozen=True)
 class Line:
     """The spans of both prompts, as many in each, and the split if the file gives one.
 
-    `published` says that it is a row of MIB's data.
+    `published` says whether it is a row of MIB's data.
     """
 
     clean: tuple[Span, ...]

@@ -1,17 +1,18 @@
 """Docstrings: "def load(self, a, b, c, d, e, f): ... :param c: ... :param d: ... :param" -> " e".
 
-The task of Heimersheim and Janiak (2023), by the rules of ACDC (Conmy et al., 2023), with a text
-and words of our own. A function has six arguments. Its docstring describes the third and the fourth
-of them; the next that it has to name is the fifth. The first two and the last are wrong answers.
+The task of Heimersheim and Janiak (2023), by the rules of ACDC (Conmy et al., 2023), with our own
+text and words. A function has six arguments. Its docstring describes the third and the fourth, so
+the answer is the fifth. The first two and the last are wrong answers.
 
-The corrupted prompt has six other arguments, and two further names in the docstring, as ACDC's
-`random_random`; all else is the same. So it does not say what is right. The margin is the logit of
-the right name minus the largest of any other name in either prompt. The distractor is the name
-that stands in the answer's place in the corrupted prompt.
+The corrupted prompt has six other arguments and two further names in its docstring, like ACDC's
+`random_random`; everything else is the same. It therefore says nothing about the right answer. The
+margin is the logit of the right name minus the largest logit of any other name in either prompt.
+The distractor is the fifth argument of the corrupted prompt.
 
-Prompts of all splits differ in the function's name or in the third, fourth or fifth argument: with
-GPT-2's tokenizer there are 948,480 such prompts. The other words are drawn at random. Chance level:
-an accuracy of one sixth, for a guess among the clean prompt's arguments.
+Any two prompts, of the same or different splits, differ in the function's name or in the third,
+fourth or fifth argument. With GPT-2's tokenizer there are 948,480 such prompts. The other words are
+drawn at random. Chance level: an accuracy of one sixth, for a model that guesses among the clean
+prompt's arguments.
 """
 
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BEFORE, MATCHING, AFTER = 2, 3, 1
-"""How many arguments come before those that the docstring names, are named, and come after them."""
+"""How many arguments come before those to be described, how many these are, and how many follow."""
 IN_CLEAN = BEFORE + MATCHING + AFTER
 IN_TWIN = IN_CLEAN + MATCHING - 1
 """How many names the corrupted prompt has: its docstring names none of its arguments."""
@@ -139,7 +140,7 @@ _FILLERS = {
     "first_meaning": "meanings",
     "second_meaning": "meanings",
 }
-"""The slots of the prompt that say nothing of its arguments, and the words for them."""
+"""The slots of the prompt that say nothing about its arguments, and their word lists."""
 
 
 def _question(names: list[str], fillers: Mapping[str, str], function: str) -> Question:

@@ -7,10 +7,11 @@ digits, the century, and its last two. The first and the last such year of a cen
 so that there are always right and wrong years to predict. Training, validation and test prompts
 differ in the last two digits of their years. The sentences are our own, the same in all splits.
 
-Where a tokenizer has no such years but makes every digit a token, a year is its four digits, and
-its probability is that of the third times that of the fourth after the third. The prompt then forks
-into ten continuations, which run in the same pass, masked as it is; those of its corrupted twin are
-the same ten digits. Mean ablation is refused there.
+Where a tokenizer has no such years but makes every digit a token, a year is four tokens. Its
+probability is then that of the third digit times that of the fourth digit given the third. To
+compute this, the prompt forks into ten continuations, one for each third digit, which run in the
+same pass with the same mask. The corrupted prompt forks into the same ten digits. Mean ablation is
+refused for such prompts.
 
 In `greater-than` the corrupted prompt has the same noun and another year of any century. In
 `greater-than-01` the last two digits become 01, as in ACDC (Conmy et al., 2023); centuries whose
@@ -18,8 +19,8 @@ year 01 is not two tokens are left out.
 
 The paper's labels are off by one year. Its prompt shows the admissible year *before* the one that
 counts as the start, and the start counts as neither right nor wrong. Here the year in the prompt is
-the start. `answers` holds the token, or the tokens, of its last two digits. Chance level: a
-probability difference of 0 on average over all years.
+the start. `answers` holds the token or tokens of its last two digits. Chance level: a probability
+difference of 0 on average over all years.
 """
 
 from collections.abc import Mapping
@@ -81,8 +82,8 @@ class GreaterThan(OnAnyModel):
     ) -> Task:
         """Prompts for this tokenizer; a larger training set contains the smaller ones.
 
-        Raises ValueError where the tokenizer makes a year neither two tokens nor four, where it has
-        too few of the words as single ones, and where more prompts are asked for than there are.
+        Raises ValueError where the tokenizer makes no year two or four tokens, where it has too few
+        of the words as single tokens, and where more prompts are asked for than there are.
         """
         numbers = counts(sizes, test=self.test, validation=self.validation, train=self.train)
         vocabulary, years = read_vocabulary(tokenizer)
@@ -192,7 +193,7 @@ def _two_token_years(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
 
 
 def _years_by_digit(tokenizer: "PreTrainedTokenizerBase") -> tuple[list[str], list[int], int]:
-    """The years that are four digits, the tokens of 0 to 9, and how many stand before a year."""
+    """The years of four digit tokens, the tokens of 0 to 9, and how many precede a year."""
     before, begun, *after = encode(tokenizer, ["a", "a 1", *(f"a 1{digit}" for digit in range(10))])
     lead, digits = begun[:-1], [tokens[-1] for tokens in after]
     if tokenizer.unk_token_id in digits or len(set(digits)) < len(digits):
@@ -238,7 +239,7 @@ def _prompts(
 ) -> PromptPairs:
     """Prompts with these templates, nouns and years; the corrupted ones have the other years.
 
-    They fork into the digits, if these are given.
+    If `digits` are given, the prompts fork into them.
     """
     patterns = [vocabulary.patterns[sentence] for sentence in SENTENCES]
     nouns, years = vocabulary.ids("noun")[noun], vocabulary.ids("year")

@@ -7,13 +7,12 @@ and `ioi-t1` has three other names, all different, in the slots before the answe
 Pruning (Bhaskar et al., 2024).
 
 The other eight tasks have the clean prompts of `ioi` and the counterfactuals of MIB (Mueller et
-al., 2025), whose names they bear. IO and S1 are the indirect object and the subject where they
-first occur, S2 is the subject where it occurs again. `s1-io-flip` exchanges IO and S1: the order
-changes and the answer does not. In `s2-io-flip`, MIB's own choice for circuits, the indirect object
-occurs again instead of the subject, so that the answer is the subject. `s1-ioi-flip-s2-ioi-flip`
-does both: the two names are exchanged everywhere. In `abc` a third name stands in the place of S2.
-The kinds that begin with `random-names` have two other names, exchanged as the rest of the kind's
-name says.
+al., 2025), and are named after them. IO and S1 are the first occurrences of the indirect object and
+the subject; S2 is the second occurrence of the subject. `s1-io-flip` exchanges IO and S1: the order
+changes and the answer does not. `s2-io-flip`, MIB's own choice for circuits, replaces S2 by the
+indirect object, so that the answer is the subject. `s1-ioi-flip-s2-ioi-flip` does both: the two
+names are exchanged everywhere. `abc` replaces S2 by a third name. The counterfactuals whose names
+begin with `random-names` have two other names, exchanged as the rest of the name says.
 
 `ioi` has 26 templates for training and validation, and four others for test: two sentences, each in
 both orders. `ioi-t1` has one ABBA template for all three, as in ACDC (Conmy et al., 2023).
@@ -48,7 +47,7 @@ ANSWER = " {name}"
 
 THREE_OTHERS = "three-others"
 NAMED = "ABCDE"
-"""The names as counterfactuals call them: the indirect object, the subject, and three others."""
+"""What COUNTERFACTUALS call the names: the indirect object, the subject, and three others."""
 COUNTERFACTUALS = {
     THREE_OTHERS: ("CDE", "CDE"),
     "s2-io-flip": ("ABA", "BAA"),
@@ -86,7 +85,7 @@ class Template:
 class IndirectObject(OnAnyModel):
     """A set of templates. Test prompts come from `held_out`, or from `templates` if it is empty.
 
-    `counterfactual` says what the corrupted prompts are, one of COUNTERFACTUALS.
+    `counterfactual` is the kind of the corrupted prompts, one of COUNTERFACTUALS.
     """
 
     name: str
@@ -148,7 +147,7 @@ class IndirectObject(OnAnyModel):
     ) -> dict[str, PromptPairs]:
         """Disjoint sets of distinct prompts, drawn uniformly from all possible ones.
 
-        `first` is the number of the first of these templates among the task's.
+        `first` is the index of the first of these templates among all of the task's.
         """
         names, places, objects = (
             len(vocabulary.words[slot]) for slot in ("name", "place", "object")
@@ -203,7 +202,7 @@ class IndirectObject(OnAnyModel):
         )
 
     def _corrupted(self, order: str) -> list[int]:
-        """Who is in each slot before the answer, numbered as in NAMED."""
+        """The name in each slot before the answer, as an index into NAMED."""
         letters = COUNTERFACTUALS[self.counterfactual][[*ORDERS].index(order)]
         return [NAMED.index(letter) for letter in letters]
 

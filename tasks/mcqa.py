@@ -1,19 +1,20 @@
 """Multiple choice: "The cup is red. What color is the cup?\\nA. blue\\nB. red ... Answer:" -> " B".
 
 The task "copy colors" of MIB (Mueller et al., 2025), with our own question, things and order of
-options. Four options have different colours, one of them that of the thing. The model answers with
-a letter; each of the four is right equally often, in turn. Training, validation and test prompts
-differ in the thing, the four colours in their order, or the right letter.
+options. The four options are different colours, and one of them is the colour of the thing. The
+model answers with a letter; each of the four is right equally often, in turn. Training, validation
+and test prompts differ in the thing, in the four colours or their order, or in the right letter.
 
-In `mcqa` the corrupted prompt has four other letters of the alphabet in the place of A to D, in any
-order, and is else the same: MIB's counterfactual for circuits, with letters where its own has other
-symbols, too. The distractor is the letter that is right in the corrupted prompt. In `mcqa-position`
-the right colour changes places with that of another option, whose letter is the distractor.
+In `mcqa` the corrupted prompt has four other letters of the alphabet in place of A to D, in any
+order, and is otherwise the same. This is MIB's counterfactual for circuits, except that MIB also
+uses symbols other than letters. The distractor is the letter that is right in the corrupted prompt.
+In `mcqa-position` the right colour is swapped with that of another option, whose letter is the
+distractor.
 
-The distractor of `mcqa` is not in the clean prompt, so that the logit difference does not say
-whether a model finds the right option. The margin over the best of the three wrong letters does.
-MIB takes the token of a letter at the beginning of a text; here it is the one that follows a space.
-With GPT-2's tokenizer there are 309,120 prompts. Chance level: an accuracy of a quarter.
+The distractor of `mcqa` is not in the clean prompt, so the logit difference does not say whether a
+model finds the right option. The margin over the best of the three wrong letters does. MIB uses the
+token of a letter at the beginning of a text; here it is the token of a letter after a space. With
+GPT-2's tokenizer there are 309,120 prompts. Chance level: an accuracy of a quarter.
 """
 
 import string
@@ -57,7 +58,7 @@ class Lexicon:
 
 @dataclass(frozen=True)
 class MultipleChoice(OnAnyModel):
-    """Questions about the colour of a thing; `corruption` says what a twin has other than they."""
+    """Questions about the colour of a thing; `corruption` says what a twin changes."""
 
     name: str
     corruption: Literal["letters", "position"]
@@ -123,7 +124,7 @@ class MultipleChoice(OnAnyModel):
     def _question(
         self, noun: str, colors: tuple[str, ...], right: int, others: str, wrong: int
     ) -> Question:
-        """`others` are letters for the twin, `wrong` is where it has the right colour."""
+        """`others` are letters for the twin, `wrong` is the place of the right colour in it."""
         clean = _prompt(noun, colors[right], colors, LETTERS)
         if self.corruption == "letters":
             twin = _prompt(noun, colors[right], colors, others)
@@ -155,7 +156,7 @@ class _Letters:
 def read_lexicon(tokenizer: "PreTrainedTokenizerBase") -> Lexicon:
     """The usable words. Raises ValueError where a list has too few."""
     known = one_token(tokenizer, string.ascii_uppercase, "letters", needed=2 * len(LETTERS))
-    # A letter stands at the beginning of a line, too, where it must not join with what is around.
+    # A letter also begins the line of an option, where it must not merge with its neighbours.
     options = encode(tokenizer, [f"?{OPTION.format(letter=letter, color='')}" for letter in known])
     lengths = dict(zip(known, map(len, options), strict=True))
     letters = {

@@ -1,20 +1,20 @@
 """Subject-verb agreement: "The farmers near the king" -> " are", " have", " do", ...
 
-The verb agrees with the subject's number, in phrases of our own by the rules of the literature
-(Newman et al., 2021; Hanna et al., 2024; Marks et al., 2024). Half of the phrases are simple, with
-an adjective before the subject. In the others an attractor, a noun of either number, stands between
-the subject and its verb: in a phrase with a preposition or in a relative clause. The corrupted
-prompt has the subject in the other number, and is else the same.
+The verb agrees with its subject in number. The phrases are our own and follow the rules of the
+literature (Newman et al., 2021; Hanna et al., 2024; Marks et al., 2024). Half of the phrases are
+simple, with an adjective before the subject. In the others an attractor, a noun of either number,
+stands between the subject and its verb, in a prepositional phrase or a relative clause. The
+corrupted prompt has the subject in the other number and is otherwise the same.
 
-All verbs count whose two forms are one token each: the probability difference is between all forms
-in the subject's number and all in the other. `answers` and `distractors` are the two forms of the
-first such verb, usually "is" and "are". Singular and plural subjects, with and without an
-attractor, take turns.
+All verbs of which both forms are single tokens count. The probability difference is the probability
+of all forms in the subject's number minus that of all forms in the other. `answers` and
+`distractors` are the two forms of the first such verb, usually "is" and "are". Singular and plural
+subjects, with and without an attractor, take turns.
 
-Eight phrases of each kind are for training and validation, two others for test only. A phrase has
-up to 26 fillers, adjectives or attractors, and 38 subjects; the longer list of fillers is cut to
-the shorter. With GPT-2's tokenizer there are 31,616 prompts for training and validation and 7,904
-for test.
+Eight phrases of each kind are for training and validation, and two others are for the test only. A
+phrase takes one of up to 26 fillers (adjectives or attractors) and one of 38 subjects; the longer
+list of fillers is cut to the length of the shorter. With GPT-2's tokenizer there are 31,616 prompts
+for training and validation and 7,904 for test.
 
 Chance level: a probability difference of 0 on average, as numbers are balanced.
 """

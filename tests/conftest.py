@@ -52,7 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays: collecting garbage never looks at it again, some 600,000 objects."""
+    """Garbage collection never looks again at what was imported, some 600,000 objects."""
     gc.collect()
     gc.freeze()
 

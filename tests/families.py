@@ -42,7 +42,7 @@ def family(model_type: str, **changes: Any) -> HFModel:
         sizes = sizes | dict(max_position_embeddings=MAX_POSITIONS)
     ends = dict(bos_token_id=0, eos_token_id=0, pad_token_id=None, vocab_size=VOCAB)
     config = AutoConfig.for_model(model_type, **(ends | sizes | changes))
-    # The default, sdpa in some releases of transformers, leaves out Gemma 2's cap of scores.
+    # In some releases of transformers the default is sdpa, which leaves out Gemma 2's score cap.
     return randomised(AutoModelForCausalLM.from_config(config, attn_implementation="eager"))
 
 

@@ -30,7 +30,7 @@ _PROOF = 3
     "sparsities",
     multiple=True,
     metavar="S,...",
-    help="The sparsities of paper tables, the nearest measured; default: 0.9,0.95,0.98.",
+    help="Sparsities of the paper's table, taken at the nearest measured; default: 0.9,0.95,0.98.",
 )
 @verb
 def report(

@@ -30,9 +30,9 @@ from benchmarks.names import split_names
 def solve(
     model: str | None, tasks: tuple[str, ...], test: int | None, seed: int, machine: Machine
 ) -> None:
-    """Say how many test prompts the full model solves, over all and for each template.
+    """Say how many test prompts the full model solves, overall and for each template.
 
-    A circuit of a task that the model does not solve explains little: such a task is marked. The
+    A task that the model does not solve is marked, because a circuit of it explains little. The
     prompts are those of a run with the same seed.
     """
     names = split_names(tasks)

@@ -113,7 +113,7 @@ class Cell:
             _without_none(vars(one), settings=defining(one.method, one.settings), reference=None)
             for one in self.inner
         ]
-        if inner:  # a file is told by what is in it, wherever it is
+        if inner:  # a file is identified by its contents, wherever it is
             settings["methods"] = all_short(settings["methods"])
         return {
             "method": self.method,

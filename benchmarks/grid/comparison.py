@@ -37,7 +37,7 @@ class Comparison:
     seeds: Sequence[int] = (0,)
     name: str = ""
     settings: Mapping[str, Settings] = field(default_factory=dict)
-    """By method, those that stand instead of the budget's."""
+    """By method, the settings that replace the budget's."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for methods and tasks that do not exist, and for an idle model."""

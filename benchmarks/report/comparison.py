@@ -106,9 +106,9 @@ def compare(panel: Panel, store: Store, sparsity: float) -> Comparison | None:
 
 
 def nearest_measured(panel: Panel, sparsity: float) -> float:
-    """The sparsity nearest to this one to which the panel's rankings were cut.
+    """The nearest sparsity to which the panel's rankings were cut.
 
-    Without rankings it is this one: circuits found whole have sparsities of their own.
+    Without rankings, the given sparsity: circuits found whole have sparsities of their own.
     """
     cuts = [row.edges for row in panel.rows if not (row.is_found or row.is_matched)]
     edges = panel.n_edges * (1 - sparsity)

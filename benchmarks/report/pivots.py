@@ -57,10 +57,10 @@ class Column:
 def columns(
     panels: Iterable[Panel], store: Store, sparsities: Sequence[float] | None = None
 ) -> list[Column]:
-    """Of each panel, the sparsities measured that are nearest to those asked for.
+    """For each panel, the measured sparsities nearest to those asked for.
 
-    None takes those of `DEFAULT_SPARSITIES` at which methods can be compared. Compiled programs are
-    left out: their true circuits say more than any metric does.
+    If `sparsities` is None, these are those of `DEFAULT_SPARSITIES` at which methods can be
+    compared. Compiled programs are left out: their true circuits say more than any metric does.
     """
     found: dict[tuple[Panel, float], Column] = {}
     for panel in panels:
@@ -81,7 +81,7 @@ def write_pivots(
     *parts: str,
     stem: str = NAME,
 ) -> list[Path]:
-    """One table for each primary metric and model, `STEM-METRIC`, and `parts` after that."""
+    """One table for each primary metric and model, named `STEM-METRIC`, then `parts`."""
     kinds = grouped(columns, lambda one: (one.panel.metric, one.panel.model))
     written: list[Path] = []
     for (metric, model), group in kinds.items():
@@ -95,7 +95,7 @@ def write_pivots(
 def pivot(
     columns: Sequence[Column], label: str, failed: Sequence[Unfinished | Damaged] = ()
 ) -> str:
-    """A float for \\input: best in bold, with all that are not significantly worse.
+    """A float for \\input; the best value and all not significantly worse are bold.
 
     Where a method has no value, a letter stands for the reason, which the caption gives.
     """
@@ -187,7 +187,7 @@ def _rules(spans: Sequence[int]) -> str:
 
 
 def _methods(columns: Sequence[Column]) -> list[str]:
-    """All that were compared or left out, by their mean place; those without one come last."""
+    """All methods compared or left out, by their mean place; a missing one counts as last."""
     places = [[entry.method for entry in one.entries] for one in columns]
     every = dict.fromkeys(
         [method for named in (*places, *(one.left_out for one in columns)) for method in named]

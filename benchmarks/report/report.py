@@ -1,6 +1,6 @@
 """A report: DIR/report.html, DIR/tables as Markdown and CSV, DIR/figures as PNG and SVG.
 
-LaTeX is written of the tables that papers print alone, the pivots.
+Only the pivots, the tables that papers print, are written as LaTeX.
 """
 
 from collections.abc import Collection, Sequence
@@ -64,9 +64,9 @@ def report_for_paper(
 ) -> list[Path]:
     """Figures at the width at which they are printed, each with its caption as a text file.
 
-    One for each metric: `metric`, or the primary ones of `tasks`; all tasks if none is named. Of
-    primary metrics, a table of methods by tasks at the `sparsities` in LaTeX, too. Raises
-    ValueError for what there is not in the folder.
+    One for each metric: `metric`, or the primary ones of `tasks`; all tasks if none is named. For
+    primary metrics, a LaTeX table of methods by tasks at the `sparsities` is written, too. Raises
+    ValueError for anything that is not in the folder.
     """
     inches = inches_of(width)
     for sparsity in sparsities or ():

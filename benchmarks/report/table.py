@@ -25,9 +25,9 @@ SUFFIXES = (".md", ".csv")
 class Table:
     """One table of a report.
 
-    `rows` gives its numbers, none where the table does not apply; `show` what Markdown shows of
-    them, and `printed` what the terminal does: None where it shows nothing. Papers print none of
-    these: their tables are pivots (benchmarks/report/pivots.py).
+    `rows` gives its numbers, none where the table does not apply. `show` gives what Markdown shows
+    of them, and `printed` what the terminal shows; None shows nothing. Tables for papers are
+    others, the pivots (benchmarks/report/pivots.py).
     """
 
     name: str

@@ -1,10 +1,10 @@
 """What cells will cost, from a short measured probe of each model and task.
 
 A probe times a masked forward pass and a training step on a few prompts. A step has about as much
-work as four forward passes. The slower of a pass and a quarter of a step, times the passes that a
-method says it needs at most, is the time of a discovery. Of a search, a short one is run besides
-(benchmarks/run/search_probe.py). Circuits are then evaluated, each in a forward pass of the test
-prompts, and those of a ranking on the validation prompts, too.
+work as four forward passes. The time of a discovery is the slower of a pass and a quarter of a
+step, times the largest number of passes that the method says it needs. For a search, a short one is
+also run (benchmarks/run/search_probe.py). Circuits are then evaluated, each in a forward pass of
+the test prompts, and those of a ranking on the validation prompts, too.
 """
 
 import time
@@ -99,7 +99,7 @@ def _estimate(plan: Plan, loader: Loader, known: Probes) -> list[Estimate]:
 def _search_cost(
     cell: Cell, model: MaskedTransformer, task: Task, known: Probes
 ) -> SearchCost | None:
-    """Of a search that comes with the package; code of a user's own runs in its cell alone."""
+    """For a search that comes with the package; a user's own code runs only in its cell."""
     search = search_of(cell.build())
     if search is None or search.name not in METHODS:
         return None
@@ -163,7 +163,7 @@ def _of_cell(
     if passes is not None and cost is not None:
         searches = passes / cost.most  # a wrapper may run several
         passes = searches * cost.passes
-        # Small passes one after the other: a search takes longer than its products.
+        # A search runs small passes one after the other, so it takes longer than its products.
         products = cost.passes * min(n_train, PROMPTS) * speed.mean
         overhead = searches * max(0.0, cost.seconds - products)
     # Rankings are also cut to the sizes of the bench's circuits.

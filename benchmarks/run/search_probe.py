@@ -1,8 +1,9 @@
-"""What a search costs, from one on a few prompts, which is stopped after some seconds.
+"""The cost of a search, estimated from a short one on a few prompts, stopped after some seconds.
 
-How many passes a search takes depends on what it removes, and little on the number of prompts. So a
-short one tells it better than any bound. What it has not come to is taken to cost as much as the
-part before, by the share of the model that each test would run if nothing were removed.
+The number of passes of a search depends on what it removes, and little on the number of prompts. A
+short search therefore predicts it better than any bound. The cost of the part that was not reached
+is extrapolated from the part before, in proportion to the share of the model that each test would
+run if nothing were removed.
 """
 
 import time
@@ -21,7 +22,7 @@ SECONDS = 10.0
 
 @dataclass(frozen=True)
 class SearchCost:
-    """The passes of a search, what it says that it costs at most, and a short search's seconds."""
+    """The passes of a search, the most that it says it needs, and the seconds of a short search."""
 
     passes: float
     most: float
@@ -35,9 +36,9 @@ def search_of(method: Method) -> Method | None:
 
 
 def probe_search(search: Method, model: MaskedTransformer, task: Task) -> SearchCost | None:
-    """Run it on the first prompts. None where it says no bound, or ends in an error.
+    """Run it on the first prompts. None where it gives no bound, or ends in an error.
 
-    The error is for the run to report.
+    The run itself will report the error.
     """
     short = replace(task, train=task.train[:PROMPTS])
     most = search.most_passes(model.graph, len(short.train))
@@ -57,7 +58,7 @@ def probe_search(search: Method, model: MaskedTransformer, task: Task) -> Search
 
 
 def _fraction(model: MaskedTransformer, n_readers: int) -> float:
-    """Of a search that has come through the last readers, by what the tests would run."""
+    """The share of a search that has passed the last `n_readers`, by what its tests would run."""
     work = model.graph.legal.sum(1) * model.graph.rerun_shares
     return float(work.flip(0)[:n_readers].sum() / work.sum())
 

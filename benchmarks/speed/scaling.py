@@ -79,7 +79,7 @@ def along_axes(timings: Iterable[Timing]) -> dict[str, dict[str, list[Timing]]]:
 
 
 def series(timings: Sequence[Timing], quantity: str) -> tuple[list[float], list[float]]:
-    """The values of the axis and, in its unit, the quantity of the whole discovery there."""
+    """The values of the axis and, for each, the whole discovery's quantity in its unit."""
     unit = UNITS.get(quantity, 1)
     return [one["value"] for one in timings], [one[quantity] / unit for one in timings]
 
@@ -87,7 +87,7 @@ def series(timings: Sequence[Timing], quantity: str) -> tuple[list[float], list[
 def scaling_figure(timings: Iterable[Timing], caption: str) -> Figure | None:
     """A column per axis, a line per quantity.
 
-    One legend says what was timed of each method; those of the panels give the exponents.
+    One legend says what was timed for each method; those of the panels give the exponents.
     """
     axes_of = along_axes(timings)
     if not axes_of:
@@ -121,7 +121,7 @@ def scaling_figure(timings: Iterable[Timing], caption: str) -> Figure | None:
 
 
 def _say_what_was_timed(figure: Figure, axes_of: Iterable[Mapping[str, Sequence[Timing]]]) -> None:
-    """A legend of the methods above the panels, with the work that one timing is of."""
+    """A legend of the methods above the panels, with the work that was timed."""
     work = {method: some[0].get("work") for methods in axes_of for method, some in methods.items()}
     looks = {method: method_style(method) for method in work}
     figure.legend(

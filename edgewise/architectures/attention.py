@@ -13,7 +13,7 @@ from edgewise.backward_rules import attended
 def positions(
     start: int, length: int, forks: Int[Tensor, " batch"] | None, device: torch.device
 ) -> Int[Tensor, "prompt position"]:
-    """Where tokens stand, for all prompts or for each; those behind a fork stand at the fork."""
+    """The positions of tokens, for all prompts or for each; tokens after a fork have the fork's."""
     in_order = torch.arange(start, start + length, device=device)[None]
     return in_order if forks is None else in_order.minimum(start + forks[:, None])
 
@@ -71,8 +71,8 @@ def attend(
 ) -> Float[Tensor, "head batch position d_head"]:
     """Each head's mean of values; a key-value head may serve several query heads.
 
-    `past` holds the keys and values of positions that stand before those of every prompt. Of the
-    tokens from a prompt's fork on, each sees itself and those before the fork. Scores are softly
+    `past` holds the keys and values of positions that stand before those of every prompt. From a
+    prompt's fork on, each token sees only itself and the tokens before the fork. Scores are softly
     capped at `cap`.
     """
     k, v = _repeat_heads(k, len(q)), _repeat_heads(v, len(q))

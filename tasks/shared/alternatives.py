@@ -1,8 +1,8 @@
 """Losses and metrics of tasks whose answer competes with several wrong tokens.
 
 The margin is the logit of the answer minus the largest logit of a wrong one, as in ACDC's docstring
-task (Conmy et al., 2023). It is above 0 where the answer beats them all, so that it says whether a
-model does the task; a logit difference with one wrong token may not.
+task (Conmy et al., 2023). It is above 0 where the answer beats them all, so it says whether a model
+does the task. The logit difference from one wrong token may not say this.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from edgewise.prompts import PromptPairs
 
 @dataclass(frozen=True, eq=False)
 class Alternatives:
-    """Measures of a prediction; `tokens` are all that compete, the answer may be among them."""
+    """Measures of a prediction; `tokens` are all competitors and may include the answer."""
 
     tokens: Callable[[PromptPairs], Int[Tensor, "batch alternative"]]
 
@@ -47,7 +47,7 @@ class Alternatives:
         return -self.margin(logits, full, pairs)
 
     def metrics(self) -> dict[str, Metric]:
-        """The margin comes first of those that say whether a model does the task."""
+        """Of those that say whether a model does the task, the margin comes first."""
         margin = Metric(
             "margin", self.margin, "higher", "margin over the best wrong answer", right_above=0.0
         )

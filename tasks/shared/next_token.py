@@ -53,7 +53,7 @@ def next_token_task(
     metrics: Mapping[str, Metric] = METRICS,
     templates: Sequence[str] = (),
 ) -> Task:
-    """Training takes the KL over the whole vocabulary, which is the primary metric, too."""
+    """The training loss is the KL over the whole vocabulary, which is also the primary metric."""
     return Task(
         name,
         version,

@@ -1,7 +1,7 @@
-"""Rows of MIB's published data (Mueller et al., 2025), as lines of a file of one's own prompts.
+"""Rows of MIB's published data (Mueller et al., 2025), as lines of a user's own prompt file.
 
-A row is known by the counterfactual of its circuit track: `symbol_counterfactual` in multiple
-choice (copycolors_mcqa, arc_easy, arc_challenge), `s2_io_flip_counterfactual` in ioi, and
+A row is recognised by the counterfactual that MIB's circuit track uses: `symbol_counterfactual` in
+multiple choice (copycolors_mcqa, arc_easy, arc_challenge), `s2_io_flip_counterfactual` in ioi, and
 `random_counterfactual` in arithmetic_addition and arithmetic_subtraction.
 """
 

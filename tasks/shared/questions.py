@@ -35,7 +35,7 @@ def one_token(
     """The words that are one known token after a space, with their tokens.
 
     A tokenizer may have a token for the space itself, as Llama 2's has before a digit. Raises
-    ValueError where there are fewer than `needed`; `what` is what the words are called then.
+    ValueError where there are fewer than `needed`; the error calls the words `what`.
     """
     candidates = list(dict.fromkeys(words))
     before, *rows = encode(tokenizer, ["a", *(f"a {word}" for word in candidates)])
@@ -106,7 +106,7 @@ def _texts(question: Question) -> Iterable[str]:
 
 
 def _without_space(tokenizer: "PreTrainedTokenizerBase", tokens: list[int]) -> list[int]:
-    """The tokens after those that are nothing but white space; a single one is a word."""
+    """The tokens from the first that is not white space; a single token is kept as it is."""
     if len(tokens) < 2:
         return tokens
     return list(dropwhile(lambda token: not str(tokenizer.decode([token])).strip(), tokens))

@@ -72,8 +72,8 @@ def tokenise(
     """The pattern of each sentence, and those candidates that are usable in all of them.
 
     `needed` is the least number of usable words per slot, 2 or more. `widths` is the number of
-    tokens of a word, where it is not 1. `leads` is the number of tokens that stand before every
-    word of a slot and belong to the sentence, where it is not 0: a space of its own. Raises
+    tokens of a word, where it is not 1. `leads` is the number of tokens that precede every word of
+    a slot and belong to the sentence, such as a separate space, where it is not 0. Raises
     ValueError where too few words are usable, and where the tokenizer does not know the other words
     of a sentence.
     """
@@ -185,7 +185,7 @@ def _known(
 ) -> dict[str, tuple[int, ...]]:
     """The words that add `width` known tokens, after `lead` others, to a text.
 
-    Of words with the same ids, the first.
+    Of words with the same ids, only the first is kept.
     """
     before, *after = encode(tokenizer, ["a", *(f"a {word}" for word in words)])
     found: dict[tuple[int, ...], str] = {}

@@ -1,4 +1,4 @@
-"""Losses and metrics of predictions of a verb's number, over a set of verbs.
+"""Losses and metrics for the prediction of a verb's number, over a set of verbs.
 
 The probability difference is that of Hanna et al. (2024), after Newman et al. (2021): the
 probability of all verb forms in the subject's number minus that of all forms in the other.

@@ -6,9 +6,10 @@ exceeded (`answers` holds their token). The probability difference is the sum of
 minus the sum of p(y) over y < Y. There is also one over only the ten years on each side. Cost:
 Kendall's tau compares 10,000 pairs of years per prompt.
 
-Of tokenizers that split digits, p(y) is a product: p(first digit) · p(second digit | first), each
-from logits restricted to the tokens of 0 to 9. For this a prompt forks into ten continuations, one
-for each first digit, and is scored at its end and at each of them.
+For tokenizers that make every digit a token, p(y) is a product:
+p(first digit) · p(second digit | first), each from logits restricted to the tokens of 0 to 9. To
+compute it, a prompt forks into ten continuations, one for each first digit, and is scored at its
+end and at each of them.
 """
 
 from collections.abc import Mapping
@@ -143,12 +144,12 @@ class YearsByDigit(Years):
         return first + (share * second).sum(-1)
 
     def token_match(self, logits: Logits, full: FullLogits, pairs: PromptPairs) -> PerPrompt:
-        """1 where the likeliest token is the full model's and, if it is a digit, the one after."""
+        """1 where the likeliest token, and after a digit also the next one, is the full model's."""
         ours, theirs = self._likeliest(logits), self._likeliest(full)
         return (ours == theirs).all(-1).float()
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Their names are the same, and what they are over a hundred tokens."""
+        """Names and meanings are the same as for years whose last two digits are one token."""
         over_tokens = replace(KL, function=self.token_kl)
         matching = replace(EXACT_MATCH, function=self.token_match)
         return {**super().metrics(), KL.name: over_tokens, EXACT_MATCH.name: matching}

@@ -1,4 +1,4 @@
-"""Which prompts a model solves: over all, for each template, and what `edgewise solve` says."""
+"""Which prompts a model solves, overall and for each template, and what `edgewise solve` says."""
 
 from dataclasses import replace
 from typing import Any
@@ -17,7 +17,7 @@ from edgewise.task import Task
 from tests.methods import toys
 
 RIGHT = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0, 1.0])
-"""Of six prompts: right where it is above a half."""
+"""The metric's values for six prompts; a prompt is right where it is above a half."""
 TEMPLATES = torch.tensor([2, 0, 2, 0, 0, 2])
 
 

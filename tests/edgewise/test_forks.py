@@ -1,4 +1,4 @@
-"""A prompt that forks gives in one pass what a pass of each of its continuations alone gives."""
+"""One pass of a forking prompt gives the same results as a pass for each continuation alone."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Greater-than for tokenizers that split years into digits, against each continuation by itself."""
+"""Greater-Than for tokenizers that split years into digits, against separate continuations."""
 
 from collections.abc import Iterator
 from functools import cache

@@ -89,7 +89,8 @@ EARLIER = {
     "boolean-instruction": KNOWING,
     "boolean-few-shot": KNOWING,
 }
-"""As WORKS. These draw from millions of prompts, or check hundreds of words in many sentences."""
+"""As WORKS, for tasks that draw from millions of prompts, or that check hundreds of words in many
+sentences."""
 
 
 @pytest.mark.slow
@@ -97,7 +98,7 @@ EARLIER = {
 def test_prompts_of_large_tasks_obey_the_rules(
     name: str, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """IOI and its counterfactuals have the same clean prompts: each of them has its turn."""
+    """IOI and its counterfactuals have the same clean prompts, so they take turns."""
     turns = [name] if name in TASKS else [task.name for task in (IOI, *IOI_COUNTERFACTUALS)]
     check_all(turns, tokenizer, EARLIER[name])
 

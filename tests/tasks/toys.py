@@ -16,7 +16,7 @@ def word_tokenizer(
     split: int = 2,
     known: Iterable[int] | None = None,
 ) -> FastTokenizer:
-    """1732 is the tokens 17 and 32, or with `split=1`, 1, 7, 3 and 2.
+    """1732 is the tokens 17 and 32, or, with `split=1`, the tokens 1, 7, 3 and 2.
 
     `known` are the lengths of the numbers that have tokens, split so or not (default: `split`).
     Words that are in no text, or in `without`, are unknown.

@@ -20,7 +20,7 @@ LEGEND_LINE_INCHES, CAPTION_LINE_INCHES = 0.19, 0.15
 LEGEND_CHARACTERS, CAPTION_CHARACTERS = 76, 84
 """In the width of a panel of `PANEL_INCHES`."""
 LABEL_CHARACTERS = 24
-"""In a line beside the y axis of the smallest panels."""
+"""In a line of the y axis's label, beside the smallest panels."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def finish(
 
 
 def name_y_axis(axes: Axes, words: str) -> None:
-    """In lines that are no longer than the panel is high."""
+    """Label the y axis, in lines no longer than the height of a panel."""
     axes.set_ylabel(textwrap.fill(words, LABEL_CHARACTERS))
 
 

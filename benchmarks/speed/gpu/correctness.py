@@ -257,7 +257,7 @@ def _cut(training: MaskTraining, graph: Graph) -> Tensor:
 
 
 def _replayed(method: MaskMethod, case: Case) -> Row:
-    """A training whose steps are recorded and replayed ends as one of single steps does."""
+    """A training whose steps are recorded and replayed gives the same result as single steps."""
 
     def trained() -> list[Tensor]:
         generator = Generator(case.model.device).manual_seed(0)

@@ -1,4 +1,4 @@
-"""What a comparison says that it will cost, beside what was counted."""
+"""The estimated cost of a comparison against the cost that was counted."""
 
 import math
 from pathlib import Path
@@ -20,7 +20,7 @@ STORED = Path(__file__).parents[3] / "results" / "small"
 
 
 def counted(task: str, method: str, **settings: float) -> list[tuple[float, float]]:
-    """Of stored cells, the passes that the method says and those that were counted."""
+    """For stored cells, the passes that the method says and those that were counted."""
     store = Store(STORED)
     return [
         (

@@ -51,7 +51,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "pythia": {"model_type": "gpt_neox", **ROTARY},
     "smollm": {"model_type": "llama", "num_key_value_heads": 1, **ROTARY},
 }
-"""The kind of model that each suite is for, small."""
+"""A tiny model of the kind that each suite is for."""
 
 
 @pytest.mark.slow

@@ -157,7 +157,7 @@ def test_by_digit_every_measure_of_years_is_that_of_the_same_hundred_probabiliti
 
 
 def test_by_digit_the_kl_over_tokens_is_that_of_what_may_follow_a_prompt() -> None:
-    """Every other token by itself, and each digit with every token after it."""
+    """That is every token that is no digit, and each digit with every token after it."""
 
     def outcomes(at_digits: Tensor) -> Tensor:
         first, second = at_digits.double().softmax(-1).split([1, 10], dim=-2)
