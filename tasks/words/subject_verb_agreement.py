@@ -1,7 +1,7 @@
 """The phrases and words of subject-verb agreement; every noun and verb is one token for GPT-2.
 
-A phrase ends before its verb. Nouns are people, each "singular plural"; no noun is in both lists.
-Verbs are "singular plural" too.
+A phrase ends before its verb. Nouns are people, each "singular/plural"; no noun is in both
+lists. Verbs are "singular/plural" too.
 """
 
 from tasks.shared.text import words
