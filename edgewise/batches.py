@@ -75,6 +75,11 @@ class Batches:
             raise ValueError(f"{model.id} is not causal: all prompts must have the same length")
         if not model.causal and pairs.forks is not None:
             raise ValueError(f"{model.id} is not causal: no prompt may fork")
+        if ablation == "mean" and pairs.forks is not None:
+            raise ValueError(
+                "mean ablation of prompts that fork: a continuation's place holds words in other "
+                "prompts; expected interchange or zero"
+            )
         self.model, self.ablation = model, ablation
         self.pairs = pairs.to(model.device)
         self._lengths = pairs.lengths.cpu()
@@ -220,7 +225,8 @@ def mean_activations(
         batch = pairs[index]
         position = torch.arange(batch.clean.shape[1], device=model.device)
         real = position < batch.lengths[:, None]
-        activations = model.activations(batch.corrupted) * real[..., None, None]
+        forks = NO_PREFIX.before(batch.forks)
+        activations = model.activations(batch.corrupted, forks) * real[..., None, None]
         total[: len(position)] += activations.sum(0, dtype=torch.float64)
     reached = (torch.arange(width, device=model.device) < pairs.lengths[:, None]).sum(0)
     return (total / reached.clamp(min=1)[:, None, None]).to(model.dtype)

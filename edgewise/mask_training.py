@@ -44,7 +44,7 @@ class Masks(ABC):
     """One of the trained tensors, `[writer, d_model]`: what removed edges carry at every position,
     instead of what the task's ablation gives."""
     max_gradient_norm: float | None = None
-    """Gradients of all trained tensors together are scaled down to this norm."""
+    """Gradients of all trained tensors together, but `ablated`, are scaled down to this norm."""
 
     def __init__(self, graph: Graph, device: torch.device) -> None:
         self.graph, legal = graph, graph.legal.to(device)
@@ -160,9 +160,12 @@ class MaskTraining:
         else:
             torch.autograd.backward([masks, penalty], [gradient, torch.ones_like(penalty)])
         if self.masks.max_gradient_norm is not None:
-            torch.nn.utils.clip_grad_norm_(
-                list(self.masks.parameters.values()), self.masks.max_gradient_norm
-            )
+            of_masks = [
+                tensor
+                for tensor in self.masks.parameters.values()
+                if tensor is not self.masks.ablated
+            ]
+            torch.nn.utils.clip_grad_norm_(of_masks, self.masks.max_gradient_norm)
         self._optimiser.step()
 
     def gradient(self, masks: SampledMasks, drawn: Int[Tensor, " batch"]) -> SampledMasks:

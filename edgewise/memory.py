@@ -58,7 +58,10 @@ def _readers_at_once(model: MaskedTransformer) -> int:
 
 
 def _kept_in_layer(model: MaskedTransformer) -> int:
-    """The numbers that one input, q, k, v and the heads' results are, and what is in the MLP."""
+    """The numbers that q, k, v and the heads' results are, what is in the MLP, and four vectors.
+
+    These are the inputs and the sums of outputs of attention and of the MLP.
+    """
     architecture, graph = model.architecture, model.graph
     n_heads = 2 * (graph.n_heads + graph.n_kv_readers)
     inside_mlp = architecture.mlp_parameters // architecture.d_model

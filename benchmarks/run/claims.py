@@ -2,7 +2,8 @@
 
 A claim is a lock that the operating system keeps on a file in DIR/claims, so it ends with its
 process, however that ends. It holds between machines if the folder's file system shares locks
-between them, as NFS does.
+between them, as NFS does. filelock before 3.21 may hold a file that is removed, and before 3.30 it
+removes a released file, which may be another run's by then.
 """
 
 import hashlib
@@ -43,13 +44,13 @@ def claim(folder: Path, name: str, *, wait: bool, label: str = "") -> Iterator[N
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the claims that killed runs left behind, which nobody holds."""
+    """Remove the claims that killed runs left behind, which nobody holds.
+
+    What cannot be locked or removed stays, such as the claims of another user.
+    """
     for path in folder.glob("*.lock"):
-        lock = FileLock(path)
-        with suppress(Timeout):
-            lock.acquire(blocking=False)
+        with suppress(OSError), FileLock(path).acquire(blocking=False):
             path.unlink(missing_ok=True)
-            lock.release()
 
 
 def _take(lock: FileLock, label: str, *, wait: bool) -> bool:

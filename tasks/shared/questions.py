@@ -90,7 +90,11 @@ def asked(tokenizer: "PreTrainedTokenizerBase", questions: Sequence[Question]) -
                 f"its corrupted twin {_end(question.corrupted)} {len(corrupted)}; expected equal "
                 "numbers"
             )
-        assert same == clean
+        if same != clean:
+            raise ValueError(
+                f"{tokenizer_name(tokenizer)}: {question.answer!r} and {question.distractor!r} do "
+                f"not follow the same tokens after {_end(question.clean)}"
+            )
         return Example(clean, corrupted, [len(clean) - 1], [answer], [distractor])
 
     return stacked([example(question) for question in questions])

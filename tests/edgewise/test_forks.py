@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgewise.batches import Batches
+from edgewise.batches import Batches, mean_of_positions
 from edgewise.circuit import Circuit
 from edgewise.evaluate import evaluate
 from edgewise.graph import Ablation
@@ -235,6 +235,20 @@ def test_a_fork_outside_its_prompt_is_an_error() -> None:
 def test_mean_ablation_of_prompts_that_fork_is_refused() -> None:
     with pytest.raises(ValueError, match=r"mean ablation of years, whose prompts fork: .* or zero"):
         replace(year_task(), ablation="mean")
+    with pytest.raises(ValueError, match=r"mean ablation of prompts that fork: .* or zero"):
+        Batches(toys.gpt2(), year_task().test, "mean")
+
+
+def test_the_mean_of_all_tokens_is_taken_of_continuations_alone() -> None:
+    model, pairs = toys.gpt2(), forked([4, 2, 3])
+    assert pairs.forks is not None
+    found: list[Tensor] = []
+    for tokens, fork in zip(pairs.corrupted, pairs.forks.tolist(), strict=True):
+        found.append(model.activations(tokens[None, :fork])[0])
+        for place in range(fork, fork + 3):
+            alone = torch.cat([tokens[:fork], tokens[place, None]])
+            found.append(model.activations(alone[None])[0, -1:])
+    close(mean_of_positions(model, pairs), torch.cat(found).mean(0), **TOLERANCE)
 
 
 def test_prompts_of_a_model_that_is_not_causal_cannot_fork(case: Case) -> None:

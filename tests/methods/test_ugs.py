@@ -102,6 +102,18 @@ def test_learned_values_start_at_the_means_and_lower_the_loss(unchecked: None) -
     torch.testing.assert_close(found.extra["ablated"], values.detach())
 
 
+def test_large_gradients_of_learned_values_do_not_scale_those_of_masks_down() -> None:
+    method = UGS(ablation_values="learned", batch_size=3)
+    training = method.training(
+        toys.gpt2(torch.float32), toys.task(), torch.Generator().manual_seed(0)
+    )
+    training.masks.max_gradient_norm = 1e-3
+    training.step(0)
+    gradients = [one.grad for one in training.masks.parameters.values() if one.grad is not None]
+    of_masks, of_values = (float(gradient.norm()) for gradient in gradients)
+    assert of_masks == pytest.approx(1e-3, rel=1e-2) and of_values > 0.01
+
+
 def test_values_at_their_default_are_the_tasks() -> None:
     training = UGS().training(
         toys.gpt2(torch.float32), toys.task(), torch.Generator().manual_seed(0)

@@ -57,6 +57,13 @@ def test_claims_that_nobody_holds_are_removed_and_others_stay(tmp_path: Path) ->
         assert list(tmp_path.iterdir()) == [held]
 
 
+def test_what_cannot_be_locked_stays(tmp_path: Path) -> None:
+    (tmp_path / "other.lock").mkdir()
+    (tmp_path / "abandoned.lock").touch()
+    remove_abandoned(tmp_path)
+    assert list(tmp_path.iterdir()) == [tmp_path / "other.lock"]
+
+
 def test_who_waits_for_a_claim_that_ends_holds_it_alone(tmp_path: Path) -> None:
     """The file that is waited for is removed: the claim is then on a new one."""
     with claim(tmp_path, "cell", wait=False):
