@@ -43,7 +43,9 @@ class Shape:
         config = AutoConfig.for_model(self.model_type, **(TOKENS | sizes | self.config))
         # Gemma 2's cap of attention scores is missing from sdpa, the default of some releases.
         model = AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, attn_implementation="eager"
+            config,
+            dtype=torch.float32,
+            attn_implementation="eager" if self.model_type == "gemma2" else None,
         )
         generator = Generator().manual_seed(0)
         for name, weight in model.named_parameters():

@@ -116,12 +116,12 @@ def test_the_whole_output_bias_on_head_0_is_seen_under_zero_ablation(
     attention = GPT2Architecture.attention
 
     def planted(
-        self: Any, layer: int, x: Tensor, heads: Tensor | None = None, past: Tensor | None = None
+        self: Any, layer: int, x: Tensor, heads: Tensor | None = None, *run_after: Any
     ) -> Tensor:
         bias = self._layers[layer].attn.c_proj.bias
         chosen = torch.arange(self.n_heads) if heads is None else heads
         weights = (chosen == 0).float() - 1 / self.n_heads
-        return attention(self, layer, x, heads, past) + weights[:, None] * bias
+        return attention(self, layer, x, heads, *run_after) + weights[:, None] * bias
 
     monkeypatch.setattr(GPT2Architecture, "attention", planted)
     found = differences("eap", "ioi-t1")
