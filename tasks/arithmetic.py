@@ -22,12 +22,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from edgewise.task import Sizes, Task
-from edgewise.transformer import MaskedTransformer
-from tasks.shared.builder import OnAnyModel
+from edgewise.task import Task
+from tasks.shared.builder import DrawnTask
 from tasks.shared.next_token import next_token_task
 from tasks.shared.questions import Question, asked, one_token
-from tasks.shared.text import counts, draw, tokenizer_name
+from tasks.shared.text import draw, tokenizer_name
 from tasks.words.arithmetic import ADDITION, SUBTRACTION
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ Sum = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Arithmetic(OnAnyModel):
+class Arithmetic(DrawnTask):
     """The result of one operation on two numbers."""
 
     name: str
@@ -54,22 +53,11 @@ class Arithmetic(OnAnyModel):
     def description(self) -> str:
         return f"{self.name.removeprefix('arithmetic-').capitalize()} of two numbers up to 99"
 
-    def build(
-        self,
-        model: MaskedTransformer | None,
-        tokenizer: "PreTrainedTokenizerBase",
-        *,
-        seed: int,
-        sizes: Sizes | None = None,
+    def _task(
+        self, tokenizer: "PreTrainedTokenizerBase", numbers: dict[str, int], generator: Generator
     ) -> Task:
-        """Prompts for this tokenizer; a larger training set contains the smaller ones.
-
-        Raises ValueError where the tokenizer has too few numbers as single tokens, and where more
-        prompts are asked for than there are.
-        """
-        numbers = counts(sizes, test=self.test, validation=self.validation, train=self.train)
         sums = self.sums(tokenizer)
-        drawn = self._draw(sums, numbers, Generator().manual_seed(seed))
+        drawn = self._draw(sums, numbers, generator)
         pairs = {kind: asked(tokenizer, questions) for kind, questions in drawn.items()}
         return next_token_task(self.name, self.version, pairs)
 

@@ -23,12 +23,10 @@ from jaxtyping import Bool
 from torch import Generator, Tensor
 
 from edgewise.prompts import PromptPairs
-from edgewise.task import Sizes, Task
-from edgewise.transformer import MaskedTransformer
-from tasks.shared.builder import OnAnyModel
+from edgewise.task import Task
+from tasks.shared.builder import DrawnTask
 from tasks.shared.next_token import next_token_task
 from tasks.shared.questions import Question, asked
-from tasks.shared.text import counts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -74,7 +72,7 @@ class Values(NamedTuple):
 
 
 @dataclass(frozen=True)
-class BooleanTask(OnAnyModel):
+class BooleanTask(DrawnTask):
     """The value of a Boolean expression; `introduction` is the text before the question."""
 
     name: str
@@ -88,28 +86,17 @@ class BooleanTask(OnAnyModel):
     def description(self) -> str:
         return f"The value of a Boolean expression; {self.name.removeprefix('boolean-')} prompt"
 
-    def build(
-        self,
-        model: MaskedTransformer | None,
-        tokenizer: "PreTrainedTokenizerBase",
-        *,
-        seed: int,
-        sizes: Sizes | None = None,
+    def _task(
+        self, tokenizer: "PreTrainedTokenizerBase", numbers: dict[str, int], generator: Generator
     ) -> Task:
-        """Prompts for this tokenizer; a larger training set contains the smaller ones.
-
-        Raises ValueError where True and False are not one token each, as answers and within an
-        expression, where the tokenizer does not know another word, and where more prompts are asked
-        for than there are.
-        """
-        numbers = counts(sizes, test=self.test, validation=self.validation, train=self.train)
-        drawn = questions(seed)
+        drawn = questions(generator)
         splits = {}
         for kind, number in numbers.items():
             found = list(islice(drawn[kind], number))
             if len(found) < number:
                 raise ValueError(
-                    f"{number:,} {kind} prompts asked for, but seed {seed} has {len(found):,}"
+                    f"{number:,} {kind} prompts asked for, but seed {generator.initial_seed()} has "
+                    f"{len(found):,}"
                 )
             splits[kind] = self._pairs(tokenizer, found)
         return next_token_task(self.name, self.version, splits)
@@ -134,11 +121,10 @@ BOOLEAN_FEW_SHOT = BooleanTask(
 )
 
 
-def questions(seed: int) -> dict[str, Iterator[Values]]:
+def questions(generator: Generator) -> dict[str, Iterator[Values]]:
     """All expressions but the solved ones, by split, in random order, true and false in turn."""
     places = [(shape, choice) for shape in shapes() for choice in range(len(shape.values))]
     values = torch.cat([shape.values for shape in shapes()])
-    generator = Generator().manual_seed(seed)
     split, luck, twin = torch.rand(3, len(places), generator=generator, dtype=torch.float64)
     # An exponential race: every number of literals is equally likely to come next, until used up.
     n_choices = torch.tensor([len(shape.values) for shape, _ in places])

@@ -25,13 +25,12 @@ from jaxtyping import Int
 from torch import Generator, Tensor
 
 from edgewise.prompts import PromptPairs
-from edgewise.task import Sizes, Task
-from edgewise.transformer import MaskedTransformer
+from edgewise.task import Task
 from tasks.shared.alternatives import Alternatives
-from tasks.shared.builder import OnAnyModel
+from tasks.shared.builder import DrawnTask
 from tasks.shared.next_token import next_token_task
 from tasks.shared.questions import Question, asked, one_token
-from tasks.shared.text import counts, draw, tokenizer_name
+from tasks.shared.text import draw, tokenizer_name
 from tasks.words.docstring import ARGUMENTS, FUNCTIONS, MEANINGS, PROMPT, THINGS, VERBS
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ IN_TWIN = IN_CLEAN + MATCHING - 1
 
 
 @dataclass(frozen=True)
-class Docstring(OnAnyModel):
+class Docstring(DrawnTask):
     """The next argument that a function's docstring has to describe."""
 
     name: str = "docstring"
@@ -58,22 +57,11 @@ class Docstring(OnAnyModel):
     def description(self) -> str:
         return "The next argument of a function that its docstring describes"
 
-    def build(
-        self,
-        model: MaskedTransformer | None,
-        tokenizer: "PreTrainedTokenizerBase",
-        *,
-        seed: int,
-        sizes: Sizes | None = None,
+    def _task(
+        self, tokenizer: "PreTrainedTokenizerBase", numbers: dict[str, int], generator: Generator
     ) -> Task:
-        """Prompts for this tokenizer; a larger training set contains the smaller ones.
-
-        Raises ValueError where the tokenizer has too few of the words as single tokens, and where
-        more prompts are asked for than there are.
-        """
-        numbers = counts(sizes, test=self.test, validation=self.validation, train=self.train)
         lexicon = read_lexicon(tokenizer)
-        drawn = _draw(lexicon, numbers, Generator().manual_seed(seed))
+        drawn = _draw(lexicon, numbers, generator)
         pairs = {kind: asked(tokenizer, questions) for kind, questions in drawn.items()}
         names = Alternatives(_Names(_places(tokenizer, pairs)))
         return next_token_task(

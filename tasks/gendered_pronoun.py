@@ -21,11 +21,10 @@ import torch
 from torch import Generator
 
 from edgewise.prompts import PromptPairs
-from edgewise.task import Sizes, Task
-from edgewise.transformer import MaskedTransformer
-from tasks.shared.builder import OnAnyModel
+from edgewise.task import Task
+from tasks.shared.builder import DrawnTask
 from tasks.shared.next_token import next_token_task
-from tasks.shared.text import Vocabulary, counts, draw, fill, tokenise_answered
+from tasks.shared.text import Vocabulary, draw, fill, tokenise_answered
 from tasks.words.gendered_pronoun import BOYS, GIRLS, HELD_OUT_SENTENCES, QUALITIES, SENTENCES
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ TEMPLATES = (*SENTENCES, *HELD_OUT_SENTENCES)
 
 
 @dataclass(frozen=True)
-class GenderedPronoun(OnAnyModel):
+class GenderedPronoun(DrawnTask):
     """Tag questions about one name; the test prompts have sentences of their own."""
 
     name: str = "gendered-pronoun"
@@ -50,22 +49,10 @@ class GenderedPronoun(OnAnyModel):
     def description(self) -> str:
         return "The pronoun that ends a tag question: he or she, depending on the name"
 
-    def build(
-        self,
-        model: MaskedTransformer | None,
-        tokenizer: "PreTrainedTokenizerBase",
-        *,
-        seed: int,
-        sizes: Sizes | None = None,
+    def _task(
+        self, tokenizer: "PreTrainedTokenizerBase", numbers: dict[str, int], generator: Generator
     ) -> Task:
-        """Prompts for this tokenizer; a larger training set contains the smaller ones.
-
-        Raises ValueError where the tokenizer has too few of the words as single tokens, and where
-        more prompts are asked for than there are.
-        """
-        numbers = counts(sizes, test=self.test, validation=self.validation, train=self.train)
         vocabulary = read_vocabulary(tokenizer)
-        generator = Generator().manual_seed(seed)
         held_out = {"test": numbers.pop("test")}
         pairs = _draw(vocabulary, TEMPLATES[len(SENTENCES) :], held_out, generator)
         pairs |= _draw(vocabulary, TEMPLATES[: len(SENTENCES)], numbers, generator)

@@ -33,12 +33,10 @@ from torch import Generator, Tensor
 from torch.nn.functional import pad
 
 from edgewise.prompts import PromptPairs
-from edgewise.task import Sizes, Task
-from edgewise.transformer import MaskedTransformer
-from tasks.shared.builder import OnAnyModel
+from edgewise.task import Task
+from tasks.shared.builder import DrawnTask
 from tasks.shared.text import (
     Vocabulary,
-    counts,
     draw,
     encode,
     fill,
@@ -57,7 +55,7 @@ YEARS = tuple(century + digits for century in CENTURIES for digits in DIGITS)
 
 
 @dataclass(frozen=True)
-class GreaterThan(OnAnyModel):
+class GreaterThan(DrawnTask):
     """The task with one of the two rules of corruption."""
 
     name: str
@@ -72,22 +70,10 @@ class GreaterThan(OnAnyModel):
         other = {"year": "another year", "01": "the year 01"}[self.corruption]
         return f"A later year in the same century; corrupted: {other}"
 
-    def build(
-        self,
-        model: MaskedTransformer | None,
-        tokenizer: "PreTrainedTokenizerBase",
-        *,
-        seed: int,
-        sizes: Sizes | None = None,
+    def _task(
+        self, tokenizer: "PreTrainedTokenizerBase", numbers: dict[str, int], generator: Generator
     ) -> Task:
-        """Prompts for this tokenizer; a larger training set contains the smaller ones.
-
-        Raises ValueError where the tokenizer makes no year two or four tokens, where it has too few
-        of the words as single tokens, and where more prompts are asked for than there are.
-        """
-        numbers = counts(sizes, test=self.test, validation=self.validation, train=self.train)
         vocabulary, years = read_vocabulary(tokenizer)
-        generator = Generator().manual_seed(seed)
         digits = years.tokens if isinstance(years, YearsByDigit) else None
         pairs = self._draw(vocabulary, digits, numbers, generator)
         return Task(

@@ -30,11 +30,10 @@ from jaxtyping import Int
 from torch import Generator, Tensor
 
 from edgewise.prompts import PromptPairs
-from edgewise.task import Sizes, Task
-from edgewise.transformer import MaskedTransformer
-from tasks.shared.builder import OnAnyModel
+from edgewise.task import Task
+from tasks.shared.builder import DrawnTask
 from tasks.shared.next_token import next_token_task
-from tasks.shared.text import Vocabulary, counts, draw, fill, tokenise_answered
+from tasks.shared.text import Vocabulary, draw, fill, tokenise_answered
 from tasks.words.ioi import HELD_OUT_SENTENCES, NAMES, OBJECTS, PLACES, SENTENCES
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class Template:
 
 
 @dataclass(frozen=True)
-class IndirectObject(OnAnyModel):
+class IndirectObject(DrawnTask):
     """A set of templates. Test prompts come from `held_out`, or from `templates` if it is empty.
 
     `counterfactual` is the kind of the corrupted prompts, one of COUNTERFACTUALS.
@@ -112,22 +111,10 @@ class IndirectObject(OnAnyModel):
             return text
         return f"{text}; corrupted: {self.counterfactual.replace('-', ' ')}"
 
-    def build(
-        self,
-        model: MaskedTransformer | None,
-        tokenizer: "PreTrainedTokenizerBase",
-        *,
-        seed: int,
-        sizes: Sizes | None = None,
+    def _task(
+        self, tokenizer: "PreTrainedTokenizerBase", numbers: dict[str, int], generator: Generator
     ) -> Task:
-        """Prompts for this tokenizer; a larger training set contains the smaller ones.
-
-        Raises ValueError where the tokenizer has too few of the words as single tokens, and where
-        more prompts are asked for than there are.
-        """
-        numbers = counts(sizes, test=self.test, validation=self.validation, train=self.train)
         vocabulary = read_vocabulary(tokenizer, (*self.templates, *self.held_out))
-        generator = Generator().manual_seed(seed)
         if self.held_out:
             held_out = {"test": numbers.pop("test")}
             pairs = self._draw(vocabulary, self.held_out, held_out, generator, len(self.templates))

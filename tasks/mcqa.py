@@ -29,13 +29,12 @@ from jaxtyping import Int
 from torch import Generator, Tensor
 
 from edgewise.prompts import PromptPairs
-from edgewise.task import Sizes, Task
-from edgewise.transformer import MaskedTransformer
+from edgewise.task import Task
 from tasks.shared.alternatives import Alternatives
-from tasks.shared.builder import OnAnyModel
+from tasks.shared.builder import DrawnTask
 from tasks.shared.next_token import next_token_task
 from tasks.shared.questions import Question, asked, one_token
-from tasks.shared.text import counts, draw, encode, tokenizer_name
+from tasks.shared.text import draw, encode, tokenizer_name
 from tasks.words.mcqa import ANSWER, COLORS, NOUNS, OPTION, QUESTION
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class Lexicon:
 
 
 @dataclass(frozen=True)
-class MultipleChoice(OnAnyModel):
+class MultipleChoice(DrawnTask):
     """Questions about the colour of a thing; `corruption` says what a twin changes."""
 
     name: str
@@ -72,22 +71,11 @@ class MultipleChoice(OnAnyModel):
         change = {"letters": "other letters", "position": "the right option elsewhere"}
         return f"The letter of a colour among four options; corrupted: {change[self.corruption]}"
 
-    def build(
-        self,
-        model: MaskedTransformer | None,
-        tokenizer: "PreTrainedTokenizerBase",
-        *,
-        seed: int,
-        sizes: Sizes | None = None,
+    def _task(
+        self, tokenizer: "PreTrainedTokenizerBase", numbers: dict[str, int], generator: Generator
     ) -> Task:
-        """Prompts for this tokenizer; a larger training set contains the smaller ones.
-
-        Raises ValueError where the tokenizer has too few of the words as single tokens, and where
-        more prompts are asked for than there are.
-        """
-        numbers = counts(sizes, test=self.test, validation=self.validation, train=self.train)
         lexicon = read_lexicon(tokenizer)
-        drawn = self._draw(lexicon, numbers, Generator().manual_seed(seed))
+        drawn = self._draw(lexicon, numbers, generator)
         alternatives = Alternatives(_Letters(torch.tensor([*lexicon.letters.values()])))
         pairs = {kind: asked(tokenizer, questions) for kind, questions in drawn.items()}
         metrics = alternatives.metrics()

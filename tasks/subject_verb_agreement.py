@@ -28,12 +28,11 @@ import torch
 from jaxtyping import Int
 from torch import Generator, Tensor
 
-from edgewise.task import Sizes, Task
-from edgewise.transformer import MaskedTransformer
-from tasks.shared.builder import OnAnyModel
+from edgewise.task import Task
+from tasks.shared.builder import DrawnTask
 from tasks.shared.next_token import next_token_task
 from tasks.shared.questions import Question, asked, one_token
-from tasks.shared.text import counts, draw, tokenizer_name
+from tasks.shared.text import draw, tokenizer_name
 from tasks.shared.verbs import VerbForms
 from tasks.words.subject_verb_agreement import (
     ADJECTIVES,
@@ -66,7 +65,7 @@ class Lexicon:
 
 
 @dataclass(frozen=True)
-class SubjectVerbAgreement(OnAnyModel):
+class SubjectVerbAgreement(DrawnTask):
     """The number of a verb after its subject; the test prompts have phrases of their own."""
 
     name: str = "subject-verb-agreement"
@@ -79,22 +78,10 @@ class SubjectVerbAgreement(OnAnyModel):
     def description(self) -> str:
         return "The number of a verb, with and without another noun between it and its subject"
 
-    def build(
-        self,
-        model: MaskedTransformer | None,
-        tokenizer: "PreTrainedTokenizerBase",
-        *,
-        seed: int,
-        sizes: Sizes | None = None,
+    def _task(
+        self, tokenizer: "PreTrainedTokenizerBase", numbers: dict[str, int], generator: Generator
     ) -> Task:
-        """Prompts for this tokenizer; a larger training set contains the smaller ones.
-
-        Raises ValueError where the tokenizer has too few of the words as single tokens, and where
-        more prompts are asked for than there are.
-        """
-        numbers = counts(sizes, test=self.test, validation=self.validation, train=self.train)
         lexicon = read_lexicon(tokenizer)
-        generator = Generator().manual_seed(seed)
         held_out = {"test": numbers.pop("test")}
         drawn = _draw(lexicon, (HELD_OUT_SIMPLE, HELD_OUT_ATTRACTED), held_out, generator)
         drawn |= _draw(lexicon, (SIMPLE, ATTRACTED), numbers, generator)

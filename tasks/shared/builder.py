@@ -1,11 +1,17 @@
-"""The interface of task builders, which make a task's prompts for a model."""
+"""The interface of task builders, which make a task's prompts for a model, and its base classes."""
 
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
+from torch import Generator
 
 from edgewise.task import Sizes, Task
 from edgewise.transformer import MaskedTransformer
+from tasks.shared.text import counts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @runtime_checkable
@@ -49,3 +55,38 @@ class OnAnyModel:
         self, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
     ) -> MaskedTransformer:
         raise TypeError(f"{type(self).__name__} has no model of its own")
+
+
+class DrawnTask(OnAnyModel, ABC):
+    """Base class of tasks whose prompts are drawn at random from all that a tokenizer allows."""
+
+    name: str
+    train: int
+    """How many prompts of this kind there are unless another number is asked for."""
+    validation: int
+    test: int
+
+    def build(
+        self,
+        model: MaskedTransformer | None,
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        seed: int,
+        sizes: Sizes | None = None,
+    ) -> Task:
+        """Prompts for this tokenizer, whatever the model.
+
+        A larger training set contains the smaller ones. Raises ValueError where the tokenizer does
+        not suit the task, and where more prompts are asked for than there are.
+        """
+        numbers = counts(sizes, test=self.test, validation=self.validation, train=self.train)
+        return self._task(tokenizer, numbers, Generator().manual_seed(seed))
+
+    @abstractmethod
+    def _task(
+        self, tokenizer: "PreTrainedTokenizerBase", numbers: dict[str, int], generator: Generator
+    ) -> Task:
+        """The task, with as many prompts of each kind as `numbers` says.
+
+        Raises ValueError where the tokenizer does not suit the task, and where there are fewer.
+        """
