@@ -123,17 +123,20 @@ BOOLEAN_FEW_SHOT = BooleanTask(
 
 def questions(generator: Generator) -> dict[str, Iterator[Values]]:
     """All expressions but the solved ones, by split, in random order, true and false in turn."""
-    places = [(shape, choice) for shape in shapes() for choice in range(len(shape.values))]
     values = torch.cat([shape.values for shape in shapes()])
-    split, luck, twin = torch.rand(3, len(places), generator=generator, dtype=torch.float64)
+    n_choices = torch.tensor([len(shape.values) for shape in shapes()])
+    ends = n_choices.cumsum(0)
+    split, luck, twin = torch.rand(3, len(values), generator=generator, dtype=torch.float64)
     # An exponential race: every number of literals is equally likely to come next, until used up.
-    n_choices = torch.tensor([len(shape.values) for shape, _ in places])
+    n_choices = n_choices.repeat_interleave(n_choices)
     order = (-luck.log() * torch.bincount(n_choices)[n_choices]).argsort()
     split = torch.bucketize(split, torch.tensor(list(SHARES.values())).cumsum(0)[:-1])
 
     def drawn(numbers: Iterable[int]) -> Iterator[Values]:
         for number in numbers:
-            shape, choice = places[number]
+            place = int(torch.searchsorted(ends, number, right=True))
+            shape = shapes()[place]
+            choice = number - int(ends[place]) + len(shape.values)
             others = torch.nonzero(shape.values != values[number]).squeeze(1)
             other = others[int(twin[number] * len(others))]
             clean, value = shape.filled(choice), bool(values[number])

@@ -3,7 +3,8 @@
 This does what jaxtyping's own import hook does in less time: that one checks arguments twice, binds
 them to names, opens a scope of axes for functions without tensors, too, and compiles all libraries
 anew that the checked modules import. In each test a function's first calls are checked: the later
-ones of a loop are like them.
+ones of a loop are like them. So it is with a function that another one makes whenever it is called,
+since preparing its checks takes longer than most calls.
 """
 
 import ast
@@ -26,8 +27,11 @@ from jaxtyping import config, jaxtyped
 
 MOST_CALLS = 25
 """As many of a function's calls are checked in each test."""
+MOST_MADE = 2
+"""As many of the functions that the same lines within a function make are checked in each test."""
 _DECORATOR = "_checked_in_tests"
 _calls: Counter[int] = Counter()
+_made: Counter[CodeType] = Counter()
 
 
 class ShapeChecks(MetaPathFinder):
@@ -57,6 +61,7 @@ def check_shapes(packages: Sequence[str]) -> ShapeChecks:
 def check_anew() -> None:
     """A test begins."""
     _calls.clear()
+    _made.clear()
 
 
 @contextmanager
@@ -96,11 +101,19 @@ class _Decorating(ast.NodeTransformer):
 
 
 def _checked(decorated: Any) -> Any:
-    if not inspect.isclass(decorated):
-        return _checked_function(decorated)
+    if inspect.isfunction(decorated):
+        return _checked_function(decorated) if _is_due(decorated.__code__) else decorated
     if dataclasses.is_dataclass(decorated):
         decorated.__init__ = _checked_function(decorated.__init__)
     return decorated
+
+
+def _is_due(code: CodeType) -> bool:
+    """False for a function within another of which enough were checked in this test."""
+    if not code.co_flags & inspect.CO_NESTED:
+        return True
+    _made[code] += 1
+    return _made[code] <= MOST_MADE
 
 
 def _checked_function(function: Any) -> Any:
