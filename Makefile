@@ -19,7 +19,7 @@ demo: .venv/.ready  ## compare six methods on a small model and two compiled pro
 
 test: .venv/.ready  ## run the tests
 	@echo "test: running the tests; what is skipped is listed at the end with the reason"
-	@$(BIN)/pytest --numprocesses 2 --dist loadscope --benchmark-disable
+	@$(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder --benchmark-disable
 
 bench: .venv/.ready  ## time the methods, with tables and figures, into runs/benchmarks or OUT=DIR
 	@echo "bench: timing the methods; close other programs for steady numbers"

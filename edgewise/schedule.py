@@ -269,27 +269,25 @@ def _parts(
     device: torch.device,
 ) -> list[Part]:
     n_writers = block.writers.stop - block.writers.start
-    shared: dict[tuple[tuple[int, ...], bool], Part] = {}
+    by_heads: dict[tuple[int, ...], list[int]] = {}
     for mask, runs in enumerate(wanted[:, block.writers].tolist()):
         heads = tuple(head for head, is_wanted in enumerate(runs) if is_wanted)
-        if not heads and block.kind != "out":
-            continue
-        if len(heads) == n_writers:
-            heads = ()
-        part = replace(whole(block), masks=(mask,))
+        if heads or block.kind == "out":
+            by_heads.setdefault(heads if len(heads) < n_writers else (), []).append(mask)
+    parts: list[Part] = []
+    for heads, masks in by_heads.items():
+        part = whole(block)
         if heads:
             part = _some(part, heads, run_all=graph.n_kv_heads is not None or graph.coupled_heads)
-        read = present[mask, part.readers, : block.n_legal]
-        n_edges = int(read.count_nonzero())
-        is_sparse = gathering_pays(part.n_readers, block.n_legal, n_edges, device)
-        same = shared.get((heads, is_sparse))
-        shared[heads, is_sparse] = (
-            part if same is None else replace(same, masks=(*same.masks, mask))
-        )
-    return [
-        replace(part, gathers=_gathers(part, present)) if is_sparse else part
-        for (_, is_sparse), part in shared.items()
-    ]
+        sparse: dict[bool, list[int]] = {}
+        for mask in masks:
+            n_edges = int(present[mask, part.readers, : block.n_legal].count_nonzero())
+            pays = gathering_pays(part.n_readers, block.n_legal, n_edges, device)
+            sparse.setdefault(pays, []).append(mask)
+        for is_sparse, sharing in sparse.items():
+            part = replace(part, masks=tuple(sharing))
+            parts.append(replace(part, gathers=_gathers(part, present)) if is_sparse else part)
+    return parts
 
 
 def _some(part: Part, heads: tuple[int, ...], *, run_all: bool) -> Part:

@@ -25,7 +25,7 @@ from beartype.door import is_bearable
 from beartype.vale import Is
 from jaxtyping import config, jaxtyped
 
-MOST_CALLS = 25
+MOST_CALLS = 10
 """As many of a function's calls are checked in each test."""
 MOST_MADE = 2
 """As many of the functions that the same lines within a function make are checked in each test."""

@@ -30,7 +30,7 @@ MODELS = {
     "llama": lambda: models.llama(
         hidden_size=256,
         intermediate_size=512,
-        num_hidden_layers=8,
+        num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=64,

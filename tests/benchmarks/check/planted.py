@@ -1,6 +1,7 @@
 """What the check of the reference cells says of a bug that is planted in the running code.
 
-The self-check of a loaded model, which sees some of these bugs first, is left out.
+The self-check of a loaded model, which sees some of these bugs first, is left out. That the check
+says nothing where no bug is planted, `test_regression.py` tests for all cells.
 """
 
 from unittest.mock import patch

@@ -45,14 +45,14 @@ def test_names_are_unique_and_say_shape_and_type() -> None:
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_a_check_holds_on_the_cpu(name: str) -> None:
+def test_a_check_holds_on_the_cpu(name: str, unchecked: None) -> None:
     row = TOYS[name]()
     assert row == {"skipped": "one device only"} or row["largest"] <= row["tolerance"]
     assert ("skipped" in row) == ("on the CPU" in name)
 
 
 @pytest.mark.slow
-def test_the_other_shapes_hold_on_the_cpu() -> None:
+def test_the_other_shapes_hold_on_the_cpu(unchecked: None) -> None:
     for name in ALL.keys() - TOYS.keys():
         row = ALL[name]()
         assert row["largest"] <= row["tolerance"], name
