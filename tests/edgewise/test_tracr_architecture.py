@@ -138,6 +138,7 @@ def assert_same_as_tracr(case: Case) -> None:
     assert_close(case.model(case.tokens()), ours)
 
 
+@pytest.mark.slow
 def test_every_layer_output_and_residual_is_tracrs_on_all_inputs(case: Case) -> None:
     assert_same_as_tracr(case)
 

@@ -40,7 +40,10 @@ MODELS: dict[str, Callable[[], MaskedTransformer]] = {
     "llama": toys.llama,
     "llama, key-value readers": lambda: toys.llama(kv_heads="key-value"),
 }
-EACH_MODEL = pytest.mark.parametrize("model", MODELS)
+EACH_MODEL = pytest.mark.parametrize(
+    "model",
+    [name if "gpt2" in name else pytest.param(name, marks=pytest.mark.slow) for name in MODELS],
+)
 SEED = 5
 THRESHOLDS = (0.003, 0.1)
 """In every model edges stay at the first, and components die at the second."""
@@ -227,6 +230,7 @@ def with_metrics(task: Task) -> Task:
     return dataclasses.replace(task, metrics=metrics)
 
 
+@pytest.mark.slow
 @EACH_THRESHOLD
 @pytest.mark.parametrize("parent_order", ORDERS)
 @pytest.mark.parametrize("reader_order", ORDERS)
@@ -316,6 +320,7 @@ def test_an_edge_that_costs_exactly_the_threshold_stays(monkeypatch: pytest.Monk
     assert circuit.meta["close"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calls", [2, 6, 11, 16])
 @pytest.mark.parametrize("buffer_bytes", [0, 2**30])
 @pytest.mark.parametrize("kv_heads", ["query", "key-value"])

@@ -250,7 +250,7 @@ def test_the_node_loss_closes_nodes(unchecked: None) -> None:
     assert with_loss.mean() < without.mean() - 1
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_it_finds_the_one_edge_that_matters(seed: int, unchecked: None) -> None:
     """All heads and MLPs write zero, so only `tok->out` does; the loss outweighs the penalty."""
     model, task = toys.gpt2(torch.float32), toys.task()
@@ -273,6 +273,7 @@ def test_the_same_generator_gives_the_same_circuit_and_another_does_not(
     assert not torch.equal(first.extra["log_alpha"], other.extra["log_alpha"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [0, 1, 7, 19])
 @pytest.mark.parametrize(("node_loss", "noise_samples"), [(False, 1), (True, 1), (False, 2)])
 def test_an_interrupted_run_goes_on_bit_for_bit(

@@ -72,7 +72,7 @@ def test_every_method_that_trains_masks_is_tested_here() -> None:
 
 @EACH_METHOD
 @pytest.mark.parametrize("ablation", ABLATIONS)
-@pytest.mark.parametrize("build", [toys.gpt2, toys.llama])
+@pytest.mark.parametrize("build", [toys.gpt2, pytest.param(toys.llama, marks=pytest.mark.slow)])
 def test_it_runs_on_every_architecture_and_ablation_and_is_the_generators_doing(
     method: MaskMethod, ablation: Ablation, build
 ) -> None:
@@ -85,7 +85,7 @@ def test_it_runs_on_every_architecture_and_ablation_and_is_the_generators_doing(
 
 
 @EACH_METHOD
-@pytest.mark.parametrize("step", [0, 3, 7])
+@pytest.mark.parametrize("step", [0, pytest.param(3, marks=pytest.mark.slow), 7])
 def test_an_interrupted_run_goes_on_bit_for_bit(
     tmp_path: Path, method: MaskMethod, step: int
 ) -> None:

@@ -138,6 +138,7 @@ def test_the_shots_are_right_and_in_the_few_shot_prompt() -> None:
         assert f"{QUESTION.format(expression=expression)} {value}\n" in prompt
 
 
+@pytest.mark.slow
 def test_ids_are_those_of_the_text_and_the_answer_is_the_token_that_follows(
     task: Task, family: BooleanTask, tokenizer: PreTrainedTokenizerBase
 ) -> None:
@@ -159,6 +160,7 @@ def test_the_target_is_the_last_position(task: Task) -> None:
         assert torch.equal(pairs.targets, pairs.lengths[:, None] - 1)
 
 
+@pytest.mark.slow
 def test_both_tasks_ask_the_same(tokenizer: PreTrainedTokenizerBase) -> None:
     first, second = (family.build(None, tokenizer, seed=1) for family in FAMILIES)
     for a, b in zip(splits(first), splits(second), strict=True):

@@ -170,6 +170,7 @@ def test_the_corrupted_prompt_has_three_other_names_and_is_else_the_same(task: T
         assert all(len(set(row)) == 3 for row in others.tolist())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", IOI_COUNTERFACTUALS, ids=lambda family: family.name)
 def test_counterfactuals_change_names_as_they_say(family: IndirectObject) -> None:
     tokenizer, kind = word_tokenizer(), family.name.removeprefix("ioi-")

@@ -77,6 +77,7 @@ def _read_once() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WORKS)
 def test_prompts_obey_the_rules(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
     check_all([name], tokenizer, WORKS[name])

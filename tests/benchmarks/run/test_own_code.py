@@ -166,6 +166,7 @@ def test_a_file_that_changes_while_a_run_goes_on_fails_its_cells() -> None:
         cell.build()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["build", "Builder"])
 def test_a_task_in_a_file_is_a_function_or_a_builder(name: str) -> None:
     command = ["discover", "--method", "random", "--task", f"task.py:{name}", "--out", "here"]

@@ -44,6 +44,7 @@ def test_names_are_unique_and_say_shape_and_type() -> None:
     assert all(", float" in name or ", bfloat16" in name for name in ALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOYS)
 def test_a_check_holds_on_the_cpu(name: str, unchecked: None) -> None:
     row = TOYS[name]()
