@@ -66,6 +66,17 @@ def test_answers_are_results_of_the_same_sentence_with_other_numbers(
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_templates_are_the_sentences_that_prompts_were_made_from(family: Arithmetic) -> None:
+    task, tokenizer = build(family, "bytes"), tokenizer_of("bytes")
+    for pairs in splits(task):
+        assert pairs.templates is not None
+        assert [task.templates[which] for which in pairs.templates.tolist()] == [
+            read(text, family)[0] for text in prompts(tokenizer, pairs)
+        ]
+    assert set(task.test.templates.tolist()) == set(range(8))  # pyright: ignore[reportOptionalMemberAccess]
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_every_prompt_that_exists_can_be_asked_for_and_no_more(family: Arithmetic) -> None:
     sizes = {"train": 200, "validation": 44, "test": 44}
     assert distinct(build(family, "pieces", **sizes)) == 288 == 8 * 36
