@@ -92,9 +92,14 @@ class Wrapper(Method):
         for method in self.inner:
             method.check_task(task)
 
+    @property
+    def runs(self) -> int:
+        """How often each inner method runs."""
+        return 1
+
     def most_passes(self, graph: Graph, n_prompts: int) -> float | None:
         passes = [method.most_passes(graph, n_prompts) for method in self.inner]
-        return None if None in passes else sum(number or 0.0 for number in passes)
+        return None if None in passes else self.runs * sum(number or 0.0 for number in passes)
 
     def refuse_inner(self, setting: str) -> None:
         """Raises ValueError for an inner method that is given a setting which the wrapper sets."""
