@@ -7,7 +7,6 @@ entry points, and counts by its version.
 
 import hashlib
 import os
-import re
 import sys
 import traceback
 from dataclasses import dataclass
@@ -18,10 +17,9 @@ from types import ModuleType
 from typing import Any
 
 from edgewise.files import expanded
+from edgewise.inner_names import renamed
 
 _MODULES = "edgewise_own_code_"
-_REFERENCE = re.compile(r"[^\s,()=][^,()=]*\.py:\w+")
-"""An object in a file, in a list of names with settings in parentheses."""
 
 
 class OwnCodeError(Exception):
@@ -56,12 +54,12 @@ def in_full(name: str, folder: Path) -> str:
 
 def all_in_full(names: str, folder: Path) -> str:
     """A list of names, as wrappers take it, in which those of objects in files have full paths."""
-    return _REFERENCE.sub(lambda match: in_full(match[0], folder), names)
+    return renamed(names, lambda name: in_full(name, folder))
 
 
 def all_short(names: str) -> str:
     """A list of names, as wrappers take it, without the folders and endings of files."""
-    return _REFERENCE.sub(lambda match: short_name(match[0]), names)
+    return renamed(names, lambda name: short_name(name) if is_reference(name) else name)
 
 
 def short_name(reference: str) -> str:

@@ -1,7 +1,7 @@
 """A task: what a circuit is asked to reproduce, and how that is measured."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -24,6 +24,32 @@ class Sizes:
     train: int | None = None
     validation: int | None = None
     test: int | None = None
+
+
+class TooFewPrompts(ValueError):
+    """A task cannot make as many prompts of some kinds as it was asked for.
+
+    `asked` says how many of each kind; together they can be `available` at most.
+    """
+
+    def __init__(self, message: str, asked: Mapping[str, int], available: int) -> None:
+        super().__init__(message, asked, available)
+        self.asked, self.available = asked, available
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+    def reduced(self, sizes: Sizes, kept: Collection[str]) -> Sizes:
+        """The sizes, with fewer prompts of the kinds that are not `kept`, in the same proportions.
+
+        At least one of each kind is left. Raises this error where that is not possible.
+        """
+        free = {kind: number for kind, number in self.asked.items() if kind not in kept}
+        left = self.available - sum(self.asked.values()) + sum(free.values())
+        if not free or left < len(free):
+            raise self
+        total = sum(free.values())
+        return replace(sizes, **{kind: max(1, n * left // total) for kind, n in free.items()})
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,5 @@
 """Methods that are made of other methods."""
 
-import re
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -13,10 +12,9 @@ from torch import Tensor
 from edgewise.circuit import EdgeScores
 from edgewise.discovery import Unsupported
 from edgewise.graph import Graph
+from edgewise.inner_names import parse
 from edgewise.method import Family, Method
 from edgewise.task import Task
-
-_NAME = re.compile(r"\s*((?:[^,()]*:)?[\w-]+)\s*(?:\(([^()]*)\))?\s*(?:,|$)")
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,8 @@ class Wrapper(Method):
 
     methods: str
     """The methods inside, with commas between them and settings in parentheses:
-    `eap-ig(steps=10, rule=right), gim`. Each is a name or `FILE.py:NAME`."""
+    `eap-ig(steps=10, rule=right), gim`. Each is a name or `FILE.py:NAME`. A path that has commas
+    or parentheses is in single or double quotes."""
     family: ClassVar[Family] = "attribution"
     takes_one: ClassVar[bool] = False
     """Whether there is one inner method; otherwise there are two or more."""
@@ -61,19 +60,7 @@ class Wrapper(Method):
 
         Raises ValueError for a text that is no list of methods.
         """
-        found: list[tuple[str, list[str]]] = []
-        place = 0
-        while place < len(self.methods):
-            match = _NAME.match(self.methods, place)
-            if match is None:
-                raise ValueError(
-                    f"methods={self.methods!r}; expected names with commas between them, each "
-                    "with or without settings in parentheses, such as 'eap-ig(steps=10), gim'"
-                )
-            given = [part.strip() for part in (match[2] or "").split(",") if part.strip()]
-            found.append((match[1], given))
-            place = match.end()
-        return found
+        return [(one.name, one.settings) for one in parse(self.methods)]
 
     def around(self, inner: Sequence[Method]) -> "Wrapper":
         """The same wrapper with its inner methods."""
@@ -92,9 +79,14 @@ class Wrapper(Method):
         for method in self.inner:
             method.check_task(task)
 
+    @property
+    def runs(self) -> int:
+        """How often each inner method runs."""
+        return 1
+
     def most_passes(self, graph: Graph, n_prompts: int) -> float | None:
         passes = [method.most_passes(graph, n_prompts) for method in self.inner]
-        return None if None in passes else sum(number or 0.0 for number in passes)
+        return None if None in passes else self.runs * sum(number or 0.0 for number in passes)
 
     def refuse_inner(self, setting: str) -> None:
         """Raises ValueError for an inner method that is given a setting which the wrapper sets."""

@@ -16,7 +16,6 @@ from torch import Generator, Tensor
 
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.discovery import Checkpoint, Unsupported
-from edgewise.graph import Graph
 from edgewise.method import Family, Positive
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
@@ -55,9 +54,9 @@ class ACDCRanking(Wrapper):
         factor = (self.highest / self.lowest) ** (1 / (self.searches - 1))
         return [self.lowest * factor**place for place in range(self.searches)]
 
-    def most_passes(self, graph: Graph, n_prompts: int) -> float | None:
-        once = super().most_passes(graph, n_prompts)
-        return None if once is None else self.searches * once
+    @property
+    def runs(self) -> int:
+        return self.searches
 
     def discover(
         self,

@@ -16,7 +16,6 @@ from torch import Generator
 
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.discovery import Checkpoint, Unsupported
-from edgewise.graph import Graph
 from edgewise.prompts import PromptPairs
 from edgewise.task import Task
 from edgewise.transformer import MaskedTransformer
@@ -33,9 +32,9 @@ class NoisingAndDenoising(Wrapper):
     label: ClassVar[str] = "Noising + denoising"
     takes_one: ClassVar[bool] = True
 
-    def most_passes(self, graph: Graph, n_prompts: int) -> float | None:
-        once = super().most_passes(graph, n_prompts)
-        return None if once is None else 2 * once
+    @property
+    def runs(self) -> int:
+        return 2
 
     def discover(
         self,

@@ -59,7 +59,7 @@ class Arithmetic(DrawnTask):
         sums = self.sums(tokenizer)
         drawn = self._draw(sums, numbers, generator)
         pairs = {kind: asked(tokenizer, questions) for kind, questions in drawn.items()}
-        return next_token_task(self.name, self.version, pairs)
+        return next_token_task(self.name, self.version, pairs, templates=self.sentences)
 
     def sums(self, tokenizer: "PreTrainedTokenizerBase") -> list[Sum]:
         """All calculations whose numbers are single tokens, in the order of their results.
@@ -94,16 +94,17 @@ class Arithmetic(DrawnTask):
             luck = torch.rand(place.shape, generator=generator, dtype=torch.float64)
             other = with_another_result(results, place, luck)
             drawn[kind] = [
-                self._question(self.sentences[sentence[k]], sums[place[k]], sums[other[k]])
+                self._question(int(sentence[k]), sums[place[k]], sums[other[k]])
                 for k in range(len(place))
             ]
         return drawn
 
-    def _question(self, sentence: str, asked: Sum, other: Sum) -> Question:
+    def _question(self, sentence: int, asked: Sum, other: Sum) -> Question:
         clean, corrupted = (
-            sentence.format(first=first, second=second) for _, first, second in (asked, other)
+            self.sentences[sentence].format(first=first, second=second)
+            for _, first, second in (asked, other)
         )
-        return Question(clean, corrupted, str(asked[0]), str(other[0]))
+        return Question(clean, corrupted, str(asked[0]), str(other[0]), sentence)
 
 
 ARITHMETIC_ADDITION = Arithmetic("arithmetic-addition", add, ADDITION)

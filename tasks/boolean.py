@@ -23,7 +23,7 @@ from jaxtyping import Bool
 from torch import Generator, Tensor
 
 from edgewise.prompts import PromptPairs
-from edgewise.task import Task
+from edgewise.task import Task, TooFewPrompts
 from tasks.shared.builder import DrawnTask
 from tasks.shared.next_token import next_token_task
 from tasks.shared.questions import Question, asked
@@ -94,9 +94,11 @@ class BooleanTask(DrawnTask):
         for kind, number in numbers.items():
             found = list(islice(drawn[kind], number))
             if len(found) < number:
-                raise ValueError(
+                raise TooFewPrompts(
                     f"{number:,} {kind} prompts asked for, but seed {generator.initial_seed()} has "
-                    f"{len(found):,}"
+                    f"{len(found):,}",
+                    {kind: number},
+                    len(found),
                 )
             splits[kind] = self._pairs(tokenizer, found)
         return next_token_task(self.name, self.version, splits)

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 Forms = tuple[str, str]
 """Singular and plural."""
 NEEDED_VERBS = 3
+TEMPLATES = (*SIMPLE, *ATTRACTED, *HELD_OUT_SIMPLE, *HELD_OUT_ATTRACTED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +94,7 @@ class SubjectVerbAgreement(DrawnTask):
             pairs,
             attribution_loss=forms.negative_probability_difference,
             metrics=forms.metrics(),
+            templates=TEMPLATES,
         )
 
 
@@ -153,7 +155,7 @@ def _draw(
         clean, corrupted = (
             text.format(noun=forms[form], filler=word) for form in (number, 1 - number)
         )
-        return Question(clean, corrupted, verb[number], verb[1 - number])
+        return Question(clean, corrupted, verb[number], verb[1 - number], TEMPLATES.index(text))
 
     drawn = draw(choices, numbers, generator, strata=4)
     return {

@@ -143,8 +143,13 @@ def _chosen(
     from benchmarks.grid.written import to_toml
     from benchmarks.run.environment import device_of
     from benchmarks.run.estimate import estimates_of, in_words, summary, total_seconds
+    from benchmarks.run.fitting import fitted
 
     tables = {name: comparison.table(name) for name in budgets}
+    for table in tables.values():
+        suite_of(table, "compare")  # says what is wrong with it before a tokenizer is loaded
+    fits = {name: fitted(table, comparison.sizes) for name, table in tables.items()}
+    tables = {name: table for name, (table, _) in fits.items()}
     texts = {name: to_toml(table) for name, table in tables.items()}
     suites = {name: suite_of(table, "compare") for name, table in tables.items()}
     loader = machine.options(device_of(machine.device)).loader
@@ -156,7 +161,7 @@ def _chosen(
         chosen = _begun(folder, texts) or _largest(seconds, hours)
         others = [f"{name} {in_words(own)}" for name, own in seconds.items() if name != chosen]
         click.echo(f"Budget {chosen}, for {hours:g} h; the others at most: {', '.join(others)}")
-    _say_what(suites[chosen])
+    _say_what(suites[chosen], fits[chosen][1])
     click.echo(summary(estimates[chosen]))
     return chosen, suites[chosen], texts[chosen]
 
@@ -180,12 +185,13 @@ def _largest(seconds: dict[str, float], hours: float) -> str:
     return fitting[-1]
 
 
-def _say_what(suite: "Suite") -> None:
-    """What is compared on what."""
+def _say_what(suite: "Suite", lines: list[str]) -> None:
+    """What is compared on what, and `lines` on its prompts."""
     benches = dict.fromkeys(cell.bench.label for cell in suite.cells)
     models = dict.fromkeys(cell.bench.model.id for cell in suite.cells if cell.bench.model)
     on = f" on {', '.join(models)}" if models else ""
-    click.echo(f"{suite.name}: {', '.join(benches)}{on}\n")
+    head = f"{suite.name}: {', '.join(benches)}{on}"
+    click.echo("\n".join([head, *lines]) + "\n")
 
 
 def _report(folder: Path, outcomes: "list[Outcome]") -> None:

@@ -2,8 +2,9 @@
 
 A probe times a masked forward pass and a training step on a few prompts. A step has about as much
 work as four forward passes. The time of a discovery is the slower of a pass and a quarter of a
-step, times the largest number of passes that the method says it needs. For a search, a short one is
-also run (benchmarks/run/search_probe.py). Circuits are then evaluated, each in a forward pass of
+step, times the largest number of passes that the method says it needs. For a search, also for one
+inside a wrapper, a short one is run and tells the number of passes
+(benchmarks/run/search_probe.py). Circuits are then evaluated, each in a forward pass of
 the test prompts, and those of a ranking on the validation prompts, too.
 """
 
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from tabulate import tabulate
@@ -18,9 +20,9 @@ from tabulate import tabulate
 from benchmarks.grid.cell import Bench, Cell
 from benchmarks.run.loading import Loader
 from benchmarks.run.plan import Plan, least_bytes, plan
-from benchmarks.run.search_probe import PROMPTS, SearchCost, probe_search, search_of
+from benchmarks.run.search_probe import PROMPTS, SearchCost, probe_search, searches_of
 from benchmarks.store import Store
-from edgewise import MaskedTransformer, Task
+from edgewise import MaskedTransformer, Method, Task
 from edgewise.allocator import keep_freed_memory, release_freed_memory
 from edgewise.batches import Batches
 from edgewise.discovery import synchronize
@@ -41,6 +43,13 @@ class Speed:
 
     forward: float
     mean: float
+
+
+class Discovery(NamedTuple):
+    """About what one discovery costs at most; `passes` is None where the method does not say."""
+
+    passes: float | None
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -90,20 +99,26 @@ def _estimate(plan: Plan, loader: Loader, known: Probes) -> list[Estimate]:
         key = _key(bench)
         if key not in known.speeds:
             known.speeds[key] = probe(model, task)
+        speed = known.speeds[key]
         for cell in cells:
-            cost = _search_cost(cell, model, task, known)
-            found.append(_of_cell(cell, model, task, known.speeds[key], cost, cells))
+            method = cell.build()
+            costs = [
+                (search, cost)
+                for search in searches_of(method)
+                if (cost := _search_cost(search, bench, model, task, known)) is not None
+            ]
+            discovery = discovery_of(method, model, task, speed, costs)
+            found.append(_of_cell(cell, model, task, speed, discovery, cells))
     return found
 
 
 def _search_cost(
-    cell: Cell, model: MaskedTransformer, task: Task, known: Probes
+    search: Method, bench: Bench, model: MaskedTransformer, task: Task, known: Probes
 ) -> SearchCost | None:
     """For a search that comes with the package; a user's own code runs only in its cell."""
-    search = search_of(cell.build())
-    if search is None or search.name not in METHODS:
+    if search.name not in METHODS:
         return None
-    key = (*_key(cell.bench), search)
+    key = (*_key(bench), search)
     if key not in known.searches:
         known.searches[key] = probe_search(search, model, task)
     return known.searches[key]
@@ -150,22 +165,35 @@ def _timed(work: Callable[[], object], device: torch.device) -> float:
     return sorted(seconds[1:])[REPEATS // 2]
 
 
+def discovery_of(
+    method: Method,
+    model: MaskedTransformer,
+    task: Task,
+    speed: Speed,
+    costs: Sequence[tuple[Method, SearchCost]],
+) -> Discovery:
+    """What a method says it needs at most, with the probed `costs` of each search that it runs."""
+    n_train, overhead = len(task.train), 0.0
+    passes = method.most_passes(model.graph, n_train)
+    if passes is None:
+        return Discovery(None, 0.0)
+    for search, cost in costs:
+        most = search.most_passes(model.graph, n_train) or 0.0
+        passes -= most * (1 - cost.passes / cost.most)
+        # A search runs small passes one after the other, so it takes longer than its products.
+        products = cost.passes * min(n_train, PROMPTS) * speed.mean
+        overhead += max(0.0, cost.seconds - products)
+    return Discovery(passes, overhead + passes * n_train * speed.mean)
+
+
 def _of_cell(
     cell: Cell,
     model: MaskedTransformer,
     task: Task,
     speed: Speed,
-    cost: SearchCost | None,
+    discovery: Discovery,
     others: Sequence[Cell],
 ) -> Estimate:
-    method, n_train = cell.build(), len(task.train)
-    passes, overhead = method.most_passes(model.graph, n_train), 0.0
-    if passes is not None and cost is not None:
-        searches = passes / cost.most  # a wrapper may run several
-        passes = searches * cost.passes
-        # A search runs small passes one after the other, so it takes longer than its products.
-        products = cost.passes * min(n_train, PROMPTS) * speed.mean
-        overhead = searches * max(0.0, cost.seconds - products)
     # Rankings are also cut to the sizes of the bench's circuits.
     circuits = sum(other.build().gives == "a circuit" for other in others)
     sizes = len(cell.sparsities) + len(task.true_circuits.get(task.ablation, ()))
@@ -173,11 +201,11 @@ def _of_cell(
         "a circuit": len(task.test),
         "a ranking": (sizes + circuits) * (len(task.test) + len(task.validation)),
         "several rankings": (sizes + circuits) * cell.settings.get("draws", 1) * len(task.test),
-    }[method.gives]
+    }[cell.build().gives]
     return Estimate(
         cell,
-        passes,
-        overhead + (passes or 0.0) * n_train * speed.mean,
+        discovery.passes,
+        discovery.seconds,
         evaluated * speed.forward,
         least_bytes(model, task),
     )

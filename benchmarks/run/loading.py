@@ -66,7 +66,7 @@ class Loader:
         if self._task is None or self._task[0] != bench:
             tokenizer: Any = None
             if bench.model is not None:
-                tokenizer = _tokenizer(bench.model.id)
+                tokenizer = tokenizer_of(bench.model.id)
             builder = find_task(bench.task)
             if builder.digest != bench.data:
                 raise ValueError(f"the file of {bench.task} has changed since the run began")
@@ -121,7 +121,7 @@ def identity_of(bench: Bench, loader: Loader) -> dict[str, Any]:
     return {
         "weights": model.weight_hash,
         "architecture": json.dumps(model.architecture.configuration(), sort_keys=True),
-        "tokenizer": None if options is None else tokenizer_hash(_tokenizer(options.id)),
+        "tokenizer": None if options is None else tokenizer_hash(tokenizer_of(options.id)),
     }
 
 
@@ -149,7 +149,8 @@ def identify_cells(cells: Iterable[Cell], loader: Loader) -> list[Cell]:
     ]
 
 
-def _tokenizer(id: str) -> Any:
+def tokenizer_of(id: str) -> Any:
+    """A model's tokenizer. Raises ValueError, in one line, where there is none."""
     if id in TINY_MODELS:
         return tiny_tokenizer()
     try:

@@ -29,10 +29,10 @@ class SearchCost:
     seconds: float
 
 
-def search_of(method: Method) -> Method | None:
-    """The search that a method is, or that a wrapper runs; None for methods of other kinds."""
-    inner = method.inner if isinstance(method, Wrapper) else (method,)
-    return next((one for one in inner if one.family == "search"), None)
+def searches_of(method: Method) -> list[Method]:
+    """The searches that a method runs: itself, or those inside a wrapper, as often as they run."""
+    inner = method.runs * method.inner if isinstance(method, Wrapper) else (method,)
+    return [one for one in inner if one.family == "search"]
 
 
 def probe_search(search: Method, model: MaskedTransformer, task: Task) -> SearchCost | None:

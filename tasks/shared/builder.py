@@ -1,12 +1,13 @@
 """The interface of task builders, which make a task's prompts for a model, and its base classes."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Generator
 
-from edgewise.task import Sizes, Task
+from edgewise.task import Sizes, Task, TooFewPrompts
 from edgewise.transformer import MaskedTransformer
 from tasks.shared.text import counts
 
@@ -77,10 +78,30 @@ class DrawnTask(OnAnyModel, ABC):
         """Prompts for this tokenizer, whatever the model.
 
         A larger training set contains the smaller ones. Raises ValueError where the tokenizer does
-        not suit the task, and where more prompts are asked for than there are.
+        not suit the task, and TooFewPrompts where more prompts are asked for than there are.
         """
         numbers = counts(sizes, test=self.test, validation=self.validation, train=self.train)
         return self._task(tokenizer, numbers, Generator().manual_seed(seed))
+
+    def fitting(
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        seed: int,
+        sizes: Sizes,
+        kept: Collection[str] = (),
+    ) -> Sizes:
+        """The sizes, with fewer prompts where there are not as many, but as many of those `kept`.
+
+        Raises ValueError as `build` does.
+        """
+        while True:
+            try:
+                self.build(None, tokenizer, seed=seed, sizes=sizes)
+            except TooFewPrompts as error:
+                sizes = error.reduced(sizes, kept)
+            else:
+                return sizes
 
     @abstractmethod
     def _task(
@@ -88,5 +109,6 @@ class DrawnTask(OnAnyModel, ABC):
     ) -> Task:
         """The task, with as many prompts of each kind as `numbers` says.
 
-        Raises ValueError where the tokenizer does not suit the task, and where there are fewer.
+        Raises ValueError where the tokenizer does not suit the task, and TooFewPrompts where there
+        are fewer.
         """

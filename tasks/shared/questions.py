@@ -6,8 +6,11 @@ the prompt, and a prompt is as long as its twin.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import dropwhile
 from typing import TYPE_CHECKING, NamedTuple
+
+import torch
 
 from edgewise.prompts import PromptPairs
 from tasks.shared.next_token import Example, stacked
@@ -21,12 +24,16 @@ SHOWN = 60
 
 
 class Question(NamedTuple):
-    """Two prompts, and the words that are right and wrong after the clean one and a space."""
+    """Two prompts, and the words that are right and wrong after the clean one and a space.
+
+    `template` is the index of the text that both prompts are made from, in a task with several.
+    """
 
     clean: str
     corrupted: str
     answer: str
     distractor: str
+    template: int | None = None
 
 
 def one_token(
@@ -97,12 +104,14 @@ def asked(tokenizer: "PreTrainedTokenizerBase", questions: Sequence[Question]) -
             )
         return Example(clean, corrupted, [len(clean) - 1], [answer], [distractor])
 
-    return stacked([example(question) for question in questions])
+    pairs = stacked([example(question) for question in questions])
+    templates = [question.template for question in questions if question.template is not None]
+    return replace(pairs, templates=torch.tensor(templates)) if templates else pairs
 
 
 def _texts(question: Question) -> Iterable[str]:
     """All that is tokenised of a question."""
-    clean, corrupted, answer, distractor = question
+    clean, corrupted, answer, distractor, _ = question
     return (
         *(clean, corrupted),
         *(f"{clean} {answer}", f"{clean} {distractor}", f"{corrupted} {answer}"),

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Int
 from torch import Generator, Tensor
 
-from edgewise.task import Sizes
+from edgewise.task import Sizes, TooFewPrompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -142,15 +142,17 @@ def draw(
     """Disjoint sets of distinct combinations, drawn uniformly: per kind, an index per choice.
 
     A larger last set begins with the smaller one. If `strata` is the number of values of the first
-    choice, these values alternate, so that each has an equal share of every set. Raises ValueError
-    where there are too few combinations.
+    choice, these values alternate, so that each has an equal share of every set. Raises
+    TooFewPrompts where there are too few combinations.
     """
     sizes = tuple(choices.values())
     available, asked = torch.Size(sizes).numel(), sum(numbers.values())
     if asked > available:
-        raise ValueError(
+        raise TooFewPrompts(
             f"{asked:,} prompts asked for ({', '.join(f'{k} {n:,}' for k, n in numbers.items())}), "
-            f"but {' × '.join(choices)} make only {available:,} ({' × '.join(map(str, sizes))})"
+            f"but {' × '.join(choices)} make only {available:,} ({' × '.join(map(str, sizes))})",
+            numbers,
+            available,
         )
     share = available // strata
     orders = [torch.randperm(share, generator=generator) + k * share for k in range(strata)]

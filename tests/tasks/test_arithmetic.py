@@ -1,5 +1,6 @@
 """The prompts of the arithmetic tasks, read back as numbers."""
 
+import pickle
 import re
 from functools import cache
 
@@ -8,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from edgewise.metrics import kl_divergence, negative_logit_difference
-from edgewise.task import Sizes, Task
+from edgewise.task import Sizes, Task, TooFewPrompts
 from tasks import arithmetic
 from tasks.arithmetic import (
     ARITHMETIC_ADDITION,
@@ -66,11 +67,60 @@ def test_answers_are_results_of_the_same_sentence_with_other_numbers(
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_templates_are_the_sentences_that_prompts_were_made_from(family: Arithmetic) -> None:
+    task, tokenizer = build(family, "bytes"), tokenizer_of("bytes")
+    for pairs in splits(task):
+        assert pairs.templates is not None
+        assert [task.templates[which] for which in pairs.templates.tolist()] == [
+            read(text, family)[0] for text in prompts(tokenizer, pairs)
+        ]
+    assert set(task.test.templates.tolist()) == set(range(8))  # pyright: ignore[reportOptionalMemberAccess]
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_every_prompt_that_exists_can_be_asked_for_and_no_more(family: Arithmetic) -> None:
     sizes = {"train": 200, "validation": 44, "test": 44}
     assert distinct(build(family, "pieces", **sizes)) == 288 == 8 * 36
     with pytest.raises(ValueError, match=r"289 prompts asked for.*only 288"):
         build(family, "pieces", **{**sizes, "train": 201})
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept", "fitting"),
+    [
+        (Sizes(200, 100, 300), [], Sizes(96, 48, 144)),
+        (Sizes(200, 100, 300), ["test", "train"], None),
+        (Sizes(200, 40, 100), ["train"], Sizes(200, 25, 62)),
+        (Sizes(test=250), ["test"], Sizes(25, 12, 250)),
+        (Sizes(test=286), ["test"], Sizes(1, 1, 286)),
+        (Sizes(test=287), ["test"], None),
+        (Sizes(test=10**9), [], Sizes(1, 1, 286)),
+        (Sizes(), [], Sizes()),
+    ],
+)
+def test_sizes_that_nobody_asked_for_are_lowered_to_what_there_is(
+    asked: Sizes, kept: list[str], fitting: Sizes | None
+) -> None:
+    tokenizer = tokenizer_of("pieces")
+
+    def fit() -> Sizes:
+        return ARITHMETIC_ADDITION.fitting(tokenizer, seed=0, sizes=asked, kept=kept)
+
+    if fitting is None:
+        with pytest.raises(TooFewPrompts, match="make only 288"):
+            fit()
+    else:
+        found = fit()
+        assert found == fitting
+        assert ARITHMETIC_ADDITION.fitting(tokenizer, seed=0, sizes=found) == found
+
+
+def test_an_error_about_too_few_prompts_can_be_passed_between_processes() -> None:
+    with pytest.raises(TooFewPrompts) as caught:
+        build(ARITHMETIC_ADDITION, "pieces", train=289)
+    passed = pickle.loads(pickle.dumps(caught.value))
+    assert str(passed) == str(caught.value) and passed.available == 288
+    assert passed.asked == {"test": 100, "validation": 50, "train": 289}
 
 
 def test_there_are_as_many_prompts_as_the_docstring_says(

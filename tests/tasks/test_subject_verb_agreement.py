@@ -89,6 +89,15 @@ def test_held_out_phrases_are_in_the_test_prompts_alone() -> None:
     assert unseen == {*HELD_OUT_SIMPLE, *HELD_OUT_ATTRACTED}
 
 
+def test_templates_are_the_phrases_that_prompts_were_made_from() -> None:
+    task, tokenizer = build(train=500, test=200), toy()
+    for pairs in splits(task):
+        assert pairs.templates is not None
+        assert [task.templates[which] for which in pairs.templates.tolist()] == [
+            read(text)[0] for text in prompts(tokenizer, pairs)
+        ]
+
+
 def test_lists_hold_no_word_twice() -> None:
     forms = [form for line in (*NOUNS, *ATTRACTORS) for form in line.split("/")]
     assert len(set(forms)) == len(forms)

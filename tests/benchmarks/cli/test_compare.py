@@ -14,9 +14,12 @@ from benchmarks.grid.written import to_toml
 from benchmarks.names import split_names
 from benchmarks.run import estimate
 from benchmarks.store import Store
+from edgewise.task import Sizes
 from methods import METHODS
 from tasks import TASKS
 from tests.benchmarks.own_code import METHOD
+from tests.models import gpt2
+from tests.tasks.tokenizers import piece_tokenizer
 
 COMPARE = ["compare", "--task", "tracr-xproportion", "--methods", "random,acdc,./mine.py:Mine"]
 SMALL = ["--train", "6", "--validation", "5", "--test", "5", "--sparsity", "0.5,0.8"]
@@ -116,6 +119,28 @@ def test_a_mistake_is_one_line_and_nothing_is_run(arguments: list[str], error: s
     (line,) = result.stderr.splitlines()
     assert line.startswith("Error: ") and error in line
     assert not Path("runs").exists()
+
+
+@pytest.mark.slow
+def test_numbers_of_prompts_fit_the_tokenizer_unless_they_were_asked_for() -> None:
+    tokenizer = piece_tokenizer()
+    tokenizer.save_pretrained("by-digit")
+    gpt2(n_layer=1, n_positions=64, vocab_size=len(tokenizer)).save_pretrained("by-digit")
+    command = ["compare", "--model", "by-digit", "--task", "arithmetic-addition", "--dry-run"]
+    command += ["--methods", "random", "--budget", "medium", "--save", "kept.toml"]
+    result = invoke(*command, "--train", "201", "--test", "89")
+    assert result.exit_code == 2 and not Path("kept.toml").exists()
+    assert "390 prompts asked for (test 89, validation 100, train 201), but" in result.stderr
+    assert "make only 288 (8 × 36)" in result.stderr.splitlines()[-1]
+    result = invoke(*command)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(
+        "compare-by-digit: arithmetic-addition on by-digit\n"
+        "arithmetic-addition: 96 train / 48 validation / 144 test prompts instead of 200 train / "
+        "100 validation / 300 test; the tokenizer of by-digit allows no more\n\n"
+    )
+    (cell,) = load_suite("kept.toml").cells
+    assert cell.bench.sizes == Sizes(96, 48, 144)
 
 
 def test_a_kept_suite_is_not_overwritten() -> None:

@@ -2,18 +2,25 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from benchmarks.grid.suite import single_cell
 from benchmarks.run import search_probe
+from benchmarks.run.estimate import Speed, discovery_of
 from benchmarks.run.loading import Loader
-from benchmarks.run.search_probe import probe_search, search_of
+from benchmarks.run.search_probe import SearchCost, probe_search, searches_of
 from benchmarks.store import Store, first_of
-from edgewise import Graph
+from edgewise import Graph, Method
 from edgewise.wrapper import Wrapper
 from methods import METHODS
+from methods.acdc import ACDC
+from methods.eap import EAP
+from methods.eap_ig import EAPIG
+from methods.edge_pruning import EdgePruning
+from methods.exact import Exact
 from tests.methods import toys
 
 STORED = Path(__file__).parents[3] / "results" / "small"
@@ -61,11 +68,67 @@ def test_a_short_search_tells_the_cost_of_a_long_one(monkeypatch: pytest.MonkeyP
     assert cost.most == most and found / 3 < cost.passes < 3 * found
 
 
+def around(wrapper: str, *inner: Method, **settings: Any) -> Wrapper:
+    made = METHODS[wrapper](**settings)
+    assert isinstance(made, Wrapper)
+    return made.around(inner)
+
+
 def test_a_wrapper_costs_what_its_searches_do() -> None:
-    ranking = METHODS["acdc-ranking"]()
-    assert isinstance(ranking, Wrapper)
-    acdc = METHODS["acdc"]()
-    assert search_of(ranking.around([acdc])) is acdc and search_of(METHODS["eap"]()) is None
+    acdc, eap = METHODS["acdc"](), METHODS["eap"]()
+    assert searches_of(acdc) == [acdc] and searches_of(eap) == []
+    assert searches_of(around("acdc-ranking", acdc, searches=3)) == [acdc, acdc, acdc]
+    assert searches_of(around("noising-and-denoising", acdc)) == [acdc, acdc]
+    assert searches_of(around("ensemble", eap, acdc, eap)) == [acdc]
+
+
+FINE, COARSE = ACDC(threshold=0.1), ACDC(threshold=0.5)
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "inner", "runs"),
+    [
+        ("warm-start", [EAPIG(), EdgePruning()], 1),
+        ("ensemble", [EAPIG(), FINE, Exact()], 1),
+        ("ensemble", [COARSE, EAPIG(), FINE], 1),
+        ("noising-and-denoising", [FINE], 2),
+        ("acdc-ranking", [COARSE], 5),
+    ],
+)
+def test_a_wrapper_costs_the_sum_of_what_each_inner_method_costs_alone(
+    wrapper: str, inner: list[Method], runs: int
+) -> None:
+    """Of two searches, the coarse one needs far fewer passes, each of which takes longer."""
+    model, task = toys.gpt2(), toys.task()
+    most = FINE.most_passes(model.graph, 8) or 0.0
+    probed: dict[Method, SearchCost] = {
+        FINE: SearchCost(0.8 * most, most, 3.0),
+        COARSE: SearchCost(0.1 * most, most, 2.0),
+    }
+
+    def cost(method: Method) -> tuple[float, float]:
+        costs = [(search, probed[search]) for search in searches_of(method)]
+        passes, seconds = discovery_of(method, model, task, Speed(1e-4, 2e-4), costs)
+        assert passes is not None and min(passes, seconds) > 0
+        return passes, seconds
+
+    alone = [cost(method) for method in inner]
+    assert cost(around(wrapper, *inner)) == pytest.approx(
+        [runs * sum(column) for column in zip(*alone, strict=True)]
+    )
+    if inner[0] is COARSE:
+        assert alone[0][0] == pytest.approx(0.1 * most)
+
+
+class _Mute(EAP):
+    def most_passes(self, graph: Graph, n_prompts: int) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return None
+
+
+def test_a_wrapper_of_a_method_that_does_not_say_its_cost_does_not_say_either() -> None:
+    model, task = toys.gpt2(), toys.task()
+    mute = around("ensemble", EAPIG(), _Mute())
+    assert discovery_of(mute, model, task, Speed(1e-4, 2e-4), []) == (None, 0.0)
 
 
 def test_a_search_that_takes_too_long_is_extrapolated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,12 +135,40 @@ def test_the_command_line_takes_wrapped_files_too() -> None:
     assert f"{Path.cwd()}/mine.py:Mine, eap" in Path("kept.toml").read_text()
 
 
+def test_a_wrapped_file_may_have_any_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its own path, in quotes, and in that of the suite's folder, without the user's doing."""
+    options: dict[str, Any] = {"model": None, "seed": 0}
+    plain = {"methods": f"{Path.cwd()}/mine.py:Mine(slope=2.0), eap"}
+    cells = [single_cell("ensemble", "tracr-xproportion", given=plain, **options)]
+    folder = Path("it's (mine), a=b")
+    folder.mkdir()
+    (folder / "mine.py").write_text(METHOD)
+    (folder / "wrapped.toml").write_text(WRAPPED)
+    quoted = WRAPPED.replace('"./mine.py:Mine', '"""\\"../it\'s (mine), a=b/mine.py:Mine\\"')
+    Path("suites/quoted.toml").write_text(quoted.replace('eap"', 'eap"""'))
+    for suite in (folder / "wrapped.toml", Path("suites/quoted.toml")):
+        cells += load_suite(str(suite)).cells
+    known = identify([cell.bench for cell in cells], Loader(torch.device("cpu")))
+    first, *others = (replace(cell, bench=known[cell.bench]) for cell in cells)
+    assert [cell.definition() for cell in others] == [first.definition()] * 2
+    for cell in others:
+        built = cell.build()
+        assert isinstance(built, Wrapper) and [one.name for one in built.inner] == ["mine", "eap"]
+    monkeypatch.chdir(folder)
+    for inner in ("./mine.py:Mine, eap", "'./mine.py:Mine', eap"):
+        result = invoke("run", "wrapped.toml", "--dry-run", "--set", f"ensemble.methods={inner}")
+        assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize(
     ("inner", "error"),
     [
         ("./none.py:Mine, eap", "no file '"),
         ("./mine.py:Yours, eap", "has no 'Yours'; expected FILE.py:NAME"),
         ("./mine.py, eap", "expected names with commas between them"),
+        ("./mine (2).py:Mine, eap", "; a path with commas or parentheses in quotes"),
+        ("'./mine (2).py:Mine, eap", "; a path with commas or parentheses in quotes"),
+        ("'./mine (2).py:Mine', eap", "no file '"),
         ("./mine.py:Mine(steps=2), eap", "unknown setting 'steps'"),
     ],
 )
