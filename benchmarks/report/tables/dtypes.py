@@ -69,7 +69,7 @@ def not_compared(results: Results) -> list[Finished]:
 
 
 def _model_in_dtype(record: Finished) -> tuple[str, str]:
-    return record.model, record.dtype
+    return record.model, record.definition.dtype
 
 
 def _pairs(results: Results) -> Iterator[tuple[Finished, Finished]]:
