@@ -97,18 +97,12 @@ class LoadedResults:
     def panel(self, task: str) -> Panel:
         """Everything on one task.
 
-        Raises ValueError for a task that the results do not have, or have under conditions that its
-        name does not tell apart.
+        Raises ValueError for a task that the results do not have.
         """
-        found = [panel for panel in self.results.panels if panel.title == task]
-        if not found:
+        panels = {panel.title: panel for panel in self.results.panels}
+        if task not in panels:
             raise ValueError(unknown("task of these results", task, self.tasks))
-        if len(found) > 1:
-            raise ValueError(
-                f"{len(found)} conditions of {task!r}, such as other numbers of prompts, are in "
-                "this folder; expected one"
-            )
-        return found[0]
+        return panels[task]
 
 
 def load_results(folder: str | Path) -> LoadedResults:

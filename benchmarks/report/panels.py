@@ -4,18 +4,22 @@ A *panel* is everything that was run on the same task, model and graph with the 
 its seeds. Every method names the setting that makes its circuits sparser or denser. Its other
 settings that differ within a panel make *variants* of the method, and so do the labels that a suite
 gives to settings: a label is shown instead of the settings it stands for.
+
+Of a method that was run in several versions, only the newest counts.
 """
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple, TypeVar
 
-from benchmarks.drawing.titles import task_title
-from benchmarks.grid.settings import completed, settings_label, swept
+from benchmarks.grid.settings import swept
 from benchmarks.record import Damaged, Finished, RowRecord, Truth, Unfinished
+from benchmarks.report.titles import heading_of, titles_of
+from benchmarks.report.variants import discovery_key, newest, settings_and_variants
 from benchmarks.store import Store
 from methods import METHODS
 
@@ -57,12 +61,17 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One task on one model; `title` is what figures and tables call it."""
+    """One task on one model; `title` is what figures and tables call it, and no other panel.
+
+    `superseded` are the records of earlier versions of methods: none of their circuits is in
+    `rows`. Of a ranking that is stored for several grids, a size has one row.
+    """
 
     task: str
     records: Sequence[Finished]
     rows: Sequence[Row]
     title: str
+    superseded: Sequence[Finished] = ()
 
     @property
     def metric(self) -> str:
@@ -76,7 +85,12 @@ class Panel:
     @property
     def heading(self) -> str:
         """The title with the task's name in print."""
-        return self.title.replace(self.task, task_title(self.task), 1)
+        return heading_of(self.title, self.task)
+
+    @cached_property
+    def discoveries(self) -> Sequence[Finished]:
+        """One record for each discovery: of those of several grids the first."""
+        return [same[0] for same in grouped(self.records, discovery_key).values()]
 
     @property
     def n_edges(self) -> int:
@@ -88,24 +102,69 @@ class Panel:
         return self.records[0].n_prompts.train
 
     def best(self, rows: Iterable[Row], kind: Callable[[Row], str] | None = None) -> str:
-        """The variant, or other kind, with the best mean on the validation prompts."""
+        """The variant, or other kind, with the best mean on the validation prompts.
+
+        The means are over what `comparable` gives.
+        """
         better = self.records[0].metrics[self.metric].better
         sign = 1 if better == "lower" else -1
-        means = {
-            one: sign * fmean(row.validation for row in group if row.validation is not None)
-            for one, group in grouped(rows, kind or (lambda row: row.variant)).items()
+        values = self.comparable(rows, kind)
+        return min(values, key=lambda one: sign * fmean(values[one]))
+
+    def comparable(
+        self, rows: Iterable[Row], kind: Callable[[Row], str] | None = None
+    ) -> dict[str, list[float]]:
+        """By variant, or other kind, the values on the validation prompts that can be compared.
+
+        These are at the seeds and numbers of edges that all have, without the empty and the full
+        circuit, which no ranking decides. Where no such seed and number is common to all, those
+        count that the most variants have, of equal ones that most methods of the panel have. The
+        other variants are left out.
+        """
+        rows = list(rows)
+        cut = [row for row in rows if 0 < row.edges < self.n_edges] or rows
+        values: dict[str, dict[tuple[int, int], float]] = {}
+        having: dict[tuple[int, int], set[str]] = {}
+        for one, group in grouped(cut, kind or (lambda row: row.variant)).items():
+            values[one] = {
+                (row.seed, row.edges): row.validation for row in group if row.validation is not None
+            }
+            for place in values[one]:
+                having.setdefault(place, set()).add(one)
+        most = max(
+            having,
+            key=lambda place: (
+                len(having[place]),
+                len(self._methods_at[place]),
+                sum(having[place] <= others for others in having.values()),
+            ),
+        )
+        shared = [place for place, kinds in having.items() if having[most] <= kinds]
+        return {
+            one: [of_kind[place] for place in shared]
+            for one, of_kind in values.items()
+            if one in having[most]
         }
-        return min(means, key=lambda one: means[one])
+
+    @cached_property
+    def _methods_at(self) -> Mapping[tuple[int, int], set[str]]:
+        """By seed and number of edges, the methods that have such a circuit."""
+        places = grouped(self.rows, lambda row: (row.seed, row.edges))
+        return {place: {row.method for row in rows} for place, rows in places.items()}
 
     def rankings(self) -> dict[str, list[Row]]:
         """By method, the rows on the grid of the variant best on the validation prompts."""
-        single = [row for row in self.rows if not (row.is_found or row.is_matched)]
-        single = [row for row in single if row.edges > 0 and row.draw is None]
         found: dict[str, list[Row]] = {}
-        for method, rows in grouped(single, lambda row: row.method).items():
+        for method, rows in self.ranked().items():
             best = self.best(rows)
             found[method] = [row for row in rows if row.variant == best]
         return found
+
+    def ranked(self) -> dict[str, list[Row]]:
+        """By method, the rows on the grid of all variants of its rankings, but for draws."""
+        single = [row for row in self.rows if not (row.is_found or row.is_matched)]
+        single = [row for row in single if row.edges > 0 and row.draw is None]
+        return grouped(single, lambda row: row.method)
 
     def best_rankings(self) -> dict[str, list[Row]]:
         """All rankings or, where there are many, the best of each family of methods."""
@@ -143,9 +202,11 @@ def load_panels(folder: Path) -> tuple[list[Panel], list[Unfinished | Damaged]]:
     finished = [record for record in records if isinstance(record, Finished)]
     # As the names come, but one task's dtypes always in the same order.
     finished.sort(key=lambda record: (record.definition.task, record.dtype))
-    groups = list(grouped(finished, _panel_key).values())
-    titles = _titles([group[0] for group in groups])
-    panels = [_panel(group, store, title) for group, title in zip(groups, titles, strict=True)]
+    groups = grouped(finished, _panel_key)
+    titles = titles_of({key: group[0] for key, group in groups.items()})
+    panels = [
+        _panel(group, store, title) for group, title in zip(groups.values(), titles, strict=True)
+    ]
     unfinished = [record for record in records if isinstance(record, Unfinished)]
     return panels, [*unfinished, *store.damaged()]
 
@@ -161,73 +222,22 @@ def _panel_key(record: Finished) -> str:
     return json.dumps(bench, sort_keys=True)
 
 
-def _titles(firsts: Sequence[Finished]) -> list[str]:
-    """Panels' titles: the task and, where several have the same, what tells these apart."""
-    telling: list[Callable[[Finished], str]] = [
-        lambda record: record.model,
-        lambda record: f"{record.n_prompts.train:,} examples",
-        lambda record: f"{record.ablation} ablation",
-        lambda record: record.dtype,
-    ]
-    same_task = grouped(firsts, lambda record: record.definition.task)
-    return [
-        ", ".join(
-            [
-                record.definition.task,
-                *(
-                    tell(record)
-                    for tell in telling
-                    if len(set(map(tell, same_task[record.definition.task]))) > 1
-                ),
-            ]
-        )
-        for record in firsts
-    ]
-
-
 def _panel(records: list[Finished], store: Store, title: str) -> Panel:
     order = {method: place for place, method in enumerate(METHODS)}
-    records = sorted(records, key=lambda record: _order(record, order))
+    kept, superseded = newest(sorted(records, key=lambda record: _order(record, order)))
     rows: list[Row] = []
-    for method, of_method in grouped(records, lambda record: record.definition.method).items():
-        for label, alike in grouped(of_method, lambda record: record.label).items():
-            rows += _rows_of_label(method, label, alike, store)
-    return Panel(records[0].definition.task, records, rows, title)
+    for of_method in grouped(kept, lambda record: record.definition.method).values():
+        found = grouped(of_method, discovery_key).values()
+        for label, alike in grouped(found, _label_of).items():
+            names = settings_and_variants([same[0] for same in alike], label)
+            for same, (setting, variant) in zip(alike, names, strict=True):
+                rows += _rows(same, store, setting, variant)
+    return Panel(kept[0].definition.task, kept, rows, title, superseded)
 
 
-def _rows_of_label(
-    method: str, label: str, alike: Sequence[Finished], store: Store
-) -> Iterator[Row]:
-    """Of records with the same label: what differs among them stands beside it."""
-    settings = [completed(method, record.definition.settings) for record in alike]
-    turned = swept(method)
-    # Circuits are points along the axis; of rankings each is a curve of its own.
-    telling = {"circuit": _telling(settings, turned), "scores": _telling(settings, None)}
-    varying = [name for name in settings[0] if len({own.get(name) for own in settings}) > 1]
-    shown = [name for name in varying if name != turned]
-    if turned and (turned in varying or not label):
-        shown.insert(0, turned)
-    for record, own in zip(alike, settings, strict=True):
-        setting, variant = (
-            ", ".join(
-                filter(None, [label, settings_label({name: own.get(name) for name in names})])
-            )
-            for names in (shown, telling[record.kind])
-        )
-        yield from _rows(record, store, setting, variant)
-
-
-def _telling(settings: Sequence[Mapping[str, Any]], turned: str | None) -> list[str]:
-    """The settings that tell variants apart, without those that follow from the ones before."""
-
-    def variants(names: Sequence[str]) -> int:
-        return len({tuple(own.get(name) for name in names) for own in settings})
-
-    telling: list[str] = []
-    for name in settings[0]:
-        if name != turned and variants([*telling, name]) > max(1, variants(telling)):
-            telling.append(name)
-    return telling
+def _label_of(same: Sequence[Finished]) -> str:
+    """The label of a discovery, if one of its records has one."""
+    return next((record.label for record in same if record.label), "")
 
 
 def _order(record: Finished, methods: Mapping[str, int]) -> tuple[Any, ...]:
@@ -240,8 +250,41 @@ def _order(record: Finished, methods: Mapping[str, int]) -> tuple[Any, ...]:
     return place, method, record.label, place_on_axis, rest, record.definition.seed
 
 
-def _rows(record: Finished, store: Store, setting: str, variant: str) -> list[Row]:
-    """A record's own rows and its matched ones, with intervals over the prompts."""
+def _rows(same: Sequence[Finished], store: Store, setting: str, variant: str) -> list[Row]:
+    """One discovery's rows and then its matched ones, with intervals over the prompts.
+
+    Of several records, each of its own grid, a circuit of a size counts once.
+    """
+    if same[0].kind == "circuit":
+        same = same[:1]
+    found = [(record, row, False) for record in same for row in record.rows]
+    found += [(record, row, True) for record in same for row in _matched(record, store)]
+    once: dict[tuple[int, int | None], tuple[Finished, RowRecord, bool]] = {}
+    for one in found:
+        once.setdefault((one[1].edges, one[1].draw), one)
+    return [
+        Row(
+            cell=record.name,
+            method=record.definition.method,
+            setting=setting,
+            variant=variant,
+            seed=record.definition.seed,
+            is_found=record.kind == "circuit",
+            is_matched=is_matched,
+            draw=row.draw,
+            edges=row.edges,
+            sparsity=row.sparsity,
+            live_sparsity=row.live_sparsity,
+            metrics=estimates_of(row),
+            validation=row.validation.get(record.primary_metric),
+            truth=row.truth,
+        )
+        for record, row, is_matched in once.values()
+    ]
+
+
+def _matched(record: Finished, store: Store) -> list[RowRecord]:
+    """Raises ValueError for rows of other metrics than the record's."""
     matched = store.matched_rows(record.name)
     for row in matched:
         if row.metrics.keys() != record.metrics.keys() or (
@@ -251,22 +294,4 @@ def _rows(record: Finished, store: Store, setting: str, variant: str) -> list[Ro
                 f"matched rows of {record.name} have other metrics than its record; remove "
                 f"{store.matched / record.name}.json to have them derived again"
             )
-    return [
-        Row(
-            cell=record.name,
-            method=record.definition.method,
-            setting=setting,
-            variant=variant,
-            seed=record.definition.seed,
-            is_found=record.kind == "circuit",
-            is_matched=position >= len(record.rows),
-            draw=row.draw,
-            edges=row.edges,
-            sparsity=row.sparsity,
-            live_sparsity=row.live_sparsity,
-            metrics=estimates_of(row),
-            validation=row.validation.get(record.primary_metric),
-            truth=row.truth,
-        )
-        for position, row in enumerate((*record.rows, *matched))
-    ]
+    return matched

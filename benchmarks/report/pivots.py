@@ -147,7 +147,7 @@ def caption(columns: Sequence[Column], reasons: Mapping[str, str]) -> str:
     metric = panel.records[0].metrics[panel.metric]
     seeds = max(len(one.comparison.seeds) if one.comparison else 1 for one in columns)
     words = (
-        f"{metric.unit} ({metric.better} is better) of circuits of {_model(panel)} at each "
+        f"{metric.unit} ({metric.better} is better) of circuits of {_model(columns)} at each "
         f"sparsity, the mean over {_prompts(columns)} test prompts of {seeds} "
         f"{'seed' if seeds == 1 else 'seeds'}. Bold: the best, and all not significantly worse "
         "(paired bootstrap over prompts, 95 %, Holm-corrected)."
@@ -169,8 +169,9 @@ def latex_text(words: str) -> str:
     return words.translate(_ESCAPED)
 
 
-def _model(panel: Panel) -> str:
-    return f"{panel.model} ({panel.n_edges:,} edges)"
+def _model(columns: Sequence[Column]) -> str:
+    counts = sorted({one.panel.n_edges for one in columns})
+    return f"{columns[0].panel.model} ({' or '.join(f'{n:,}' for n in counts)} edges)"
 
 
 def _prompts(columns: Sequence[Column]) -> str:

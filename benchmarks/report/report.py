@@ -45,7 +45,7 @@ def report(folder: Path) -> tuple[list[str], list[Path]]:
         written.append(write_text(tables / ROWS, comma_separated(results.frame())))
     for plot in PLOTS:
         for rest, figure in plot.draw(results).items():
-            name = f"{plot.name}-{rest}" if rest else plot.name
+            name = f"{plot.name}-{rest}".replace("/", "-") if rest else plot.name
             written += [save(figure, figures / f"{name}.{kind}") for kind in ("png", "svg")]
     written += write_pivots(columns(results.panels, results.store), results.failed, tables)
     written.append(write_page(results, folder))

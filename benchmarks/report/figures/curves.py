@@ -204,7 +204,7 @@ def _draw_draws(axes: Axes, rows: Sequence[Row], metric: str, n_edges: int) -> N
     """A band from the least to the greatest of all draws and seeds, and their median."""
     kept, estimates = by_size(rows, metric, n_edges)
     values = [[value.mean for value in group] for group in estimates]
-    n_draws = len(grouped(rows, lambda row: (row.cell, row.draw)))
+    n_draws = len(grouped(rows, lambda row: (row.variant, row.seed, row.draw)))
     label = f"{method_style(rows[0].method).label}, {n_draws} draws"
     band = list(map(min, values)), list(map(max, values))
     axes.fill_between(kept, *band, color=GREY, alpha=0.25, lw=0, label=label)

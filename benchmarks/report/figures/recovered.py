@@ -59,9 +59,9 @@ class Recovery:
 
 
 def recovered(results: Results) -> dict[str, Figure]:
-    """By the program's name."""
+    """By the panel's title: the program's name and, where there are several, what tells it."""
     return {
-        recovery.panel.task: recovery_figure(recovery)
+        recovery.panel.title: recovery_figure(recovery)
         for recovery in recoveries(results.panels, results.store)
     }
 

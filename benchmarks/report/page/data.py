@@ -116,7 +116,7 @@ def costs(found: Iterable[Comparison]) -> list[Datum]:
 
 
 def runtimes(panels: Iterable[Panel]) -> list[Datum]:
-    """The cost of every cell, and the size of its graph."""
+    """The cost of every discovery, and the size of its graph."""
     return [
         {
             "task": panel.heading,
@@ -130,7 +130,7 @@ def runtimes(panels: Iterable[Panel]) -> list[Datum]:
             "device": record.environment.device_name,
         }
         for panel in panels
-        for record in panel.records
+        for record in panel.discoveries
     ]
 
 

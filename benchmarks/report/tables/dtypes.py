@@ -1,7 +1,7 @@
 """How far results in other dtypes agree with those in float32, all else being the same."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -26,33 +26,62 @@ REFERENCE = "float32"
 
 
 def dtypes(results: Results) -> list[Line]:
-    """One line per cell that was run in float32 as well."""
-    panels = results.panels
-    settings = {row.cell: row.setting for panel in panels for row in panel.rows}
-    records = [record for panel in panels for record in panel.records]
+    """One line per cell that was run in float32 as well, on weights that are surely the same."""
+    settings = {row.cell: row.setting for panel in results.panels for row in panel.rows}
+    unclear = {record.name for record in not_compared(results)}
     lines: list[Line] = []
-    for group in grouped(records, _all_but_dtype).values():
-        by_dtype = {record.dtype: record for record in group}
-        reference = by_dtype.pop(REFERENCE, None)
-        if reference is None:
+    for reference, other in _pairs(results):
+        if other.name in unclear:
             continue
-        for dtype, other in by_dtype.items():
-            metric = other.primary_metric
-            lines.append(
-                {
-                    "task": other.definition.task,
-                    "model": other.model,
-                    "method": method_style(other.definition.method).label,
-                    "setting": settings[other.name],
-                    "seed": other.definition.seed,
-                    "dtype": dtype,
-                    **_agreement(results.store, reference, other),
-                    "metric": metric,
-                    "mean": _mean(other, metric),
-                    "mean in float32": _mean(reference, metric),
-                }
-            )
+        metric = other.primary_metric
+        lines.append(
+            {
+                "task": other.definition.task,
+                "model": other.model,
+                "method": method_style(other.definition.method).label,
+                "setting": settings[other.name],
+                "seed": other.definition.seed,
+                "dtype": other.dtype,
+                **_agreement(results.store, reference, other),
+                "metric": metric,
+                "mean": _mean(other, metric),
+                "mean in float32": _mean(reference, metric),
+            }
+        )
     return lines
+
+
+def not_compared(results: Results) -> list[Finished]:
+    """The cells that have no line because models of different weights have the same name.
+
+    The hash of a model's weights differs from dtype to dtype, so it cannot say which are the same.
+    """
+    records = [record for panel in results.panels for record in panel.records]
+    weights = {
+        model: {record.definition.weights for record in alike}
+        for model, alike in grouped(records, _model_in_dtype).items()
+    }
+    return [
+        pair[1]
+        for pair in _pairs(results)
+        if any(len(weights[_model_in_dtype(record)]) > 1 for record in pair)
+    ]
+
+
+def _model_in_dtype(record: Finished) -> tuple[str, str]:
+    return record.model, record.definition.dtype
+
+
+def _pairs(results: Results) -> Iterator[tuple[Finished, Finished]]:
+    """Every cell in another dtype, after the same in float32."""
+    with_rows = {row.cell for panel in results.panels for row in panel.rows}
+    records = [
+        record for panel in results.panels for record in panel.records if record.name in with_rows
+    ]
+    for group in grouped(records, _all_but_dtype).values():
+        reference = next((record for record in group if record.dtype == REFERENCE), None)
+        if reference is not None:
+            yield from ((reference, other) for other in group if other.dtype != REFERENCE)
 
 
 def _show(lines: Sequence[Line]) -> list[Line]:

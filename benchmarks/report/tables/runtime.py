@@ -20,8 +20,8 @@ def runtime(results: Results) -> list[Line]:
     """One line per panel and setting."""
     lines: list[Line] = []
     for panel in results.panels:
-        by_name = {record.name: record for record in panel.records}
-        one_row_each = {row.cell: row for row in panel.rows}.values()
+        by_name = {record.name: record for record in panel.discoveries}
+        one_row_each = {row.cell: row for row in panel.rows if row.cell in by_name}.values()
         groups = grouped(one_row_each, lambda row: (row.method, row.setting))
         for (method, setting), rows in groups.items():
             records = [by_name[row.cell] for row in rows]

@@ -10,6 +10,9 @@ import torch
 
 from benchmarks.record import Finished
 from benchmarks.report.report import report
+from benchmarks.report.results import Results
+from benchmarks.report.tables.dtypes import dtypes
+from benchmarks.report.tables.warnings import UNCLEAR, warnings
 from benchmarks.store import Store
 from edgewise import Circuit, EdgeScores
 from tests.benchmarks.samples import GRAPH, edited
@@ -90,3 +93,21 @@ def test_without_a_second_dtype_there_is_no_table(
     add_cell("eap", {}, [3], [0.5])
     _, written = report(tmp_path / "results")
     assert not any("dtypes" in path.name for path in written)
+
+
+def test_models_of_one_name_and_different_weights_are_not_compared_and_that_is_said(
+    tmp_path: Path, add_cell: Callable[..., Finished]
+) -> None:
+    store = Store(tmp_path / "results")
+    values = torch.arange(float(GRAPH.legal.numel())).view_as(GRAPH.legal)
+    found = dict.fromkeys(FOUND, EdgeScores(values, GRAPH))
+    add_both(add_cell, store, "eap", found, sizes=[3])
+    results = Results(store.folder)
+    assert len(dtypes(results)) == 1 and not warnings(results)
+    retrained = add_cell("gim", {}, [3], [0.5])
+    retrained = edited(retrained, lambda own: own["definition"].update(weights="trained again"))
+    store.write(retrained, found["float32"], store.prompts(retrained.name))
+    results = Results(store.folder)
+    assert not dtypes(results)
+    (line,) = warnings(results)
+    assert line["cell"] == "ioi-eap-0-bfloat16" and line["warning"] == UNCLEAR

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import image
+from matplotlib.figure import Figure
 from scipy import stats
 
 from benchmarks.drawing.style import GREY, method_style
 from benchmarks.record import FAILED, Failure, Finished, RowRecord, Unfinished
 from benchmarks.report.captions import captions
+from benchmarks.report.figures import Plot
 from benchmarks.report.figures.curves import LINES, POINTS, faithfulness_figure
 from benchmarks.report.panels import load_panels
 from benchmarks.report.report import report
@@ -209,6 +211,18 @@ def test_the_figures_caption_is_in_the_figure(folder: Path) -> None:
     figure = faithfulness_figure([panel])
     text = " ".join(" ".join(text.get_text() for text in figure.texts).split())
     assert text == f"{captions([panel])[0]} {POINTS} {LINES}"
+
+
+def test_a_figures_file_is_in_the_folder_of_figures_whatever_its_panel_is_called(
+    tmp_path: Path, add_cell: Callable[..., Finished], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_cell("acdc", {"threshold": 0.1}, [5], [0.3], kind="circuit")
+    monkeypatch.setattr(
+        "benchmarks.report.report.PLOTS", [Plot("one", lambda _: {"ioi, a/model": Figure()})]
+    )
+    _, written = report(tmp_path / "results")
+    figures = {path.name for path in written if path.parent == tmp_path / "results" / "figures"}
+    assert figures == {"one-ioi, a-model.png", "one-ioi, a-model.svg"}
 
 
 def test_the_figure_is_not_empty(folder: Path) -> None:
