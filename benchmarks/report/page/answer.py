@@ -157,7 +157,10 @@ def _recovered(results: Results) -> list[str]:
 
 def _nothing(results: Results) -> str:
     n = sum(len(panel.records) for panel in results.panels)
-    return f"{n} {_plural('discovery', n)}, no two methods at the same sparsity: nothing to rank."
+    return (
+        f"{n} {_plural('discovery', n)}, no two methods at the same sparsity on the same prompts: "
+        "nothing to rank."
+    )
 
 
 def _labels(methods: Sequence[str] | dict[str, int]) -> dict[str, str]:
