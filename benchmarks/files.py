@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,8 @@ SCHEMA = 3
 """The version of the files' format."""
 FOUND, PROMPTS = "safetensors", "prompts.safetensors"
 """What the names of the files beside a record end in."""
+IDS = "prompts"
+"""Where the header of a file of values has the prompts' hashes."""
 _MOST_PROBLEMS = 5
 """How many problems of a file an error names."""
 
@@ -54,7 +56,8 @@ def check_files(path: Path, files: Checksums) -> None:
 def check_prompts(path: Path, record: object) -> None:
     """Compare the values per prompt beside a record, if there are any, with its rows.
 
-    Raises DamagedError for another metric or number of rows, and where there is no prompt.
+    Raises DamagedError for another metric or number of rows, where there is no prompt, and for
+    hashes of another number of prompts.
     """
     file = path.with_suffix(f".{PROMPTS}")
     if not file.is_file() or not isinstance(record, Result):
@@ -63,11 +66,15 @@ def check_prompts(path: Path, record: object) -> None:
     try:
         with safe_open(file, framework="pt") as tensors:
             shapes = [(name, tensors.get_slice(name).get_shape()) for name in tensors.keys()]  # noqa: SIM118
+            ids = _ids(tensors.metadata())
     except SafetensorError as error:
         raise DamagedError(f"{file} is not a safetensors file: {error}") from None
     found = {name: shape[0] if len(shape) == 2 and shape[1] else 0 for name, shape in shapes}
     if found != expected:
         raise DamagedError(f"{file} has rows of {found}; expected {expected}, as in the record")
+    n_prompts = shapes[0][1][1]
+    if ids is not None and len(ids) != n_prompts:
+        raise DamagedError(f"{file} has hashes of {len(ids)} prompts; expected {n_prompts}")
 
 
 def records_in(folder: Path) -> list[Path]:
@@ -136,12 +143,19 @@ def _no_record(path: Path, why: str) -> DamagedError:
 
 
 def write_values(
-    folder: Path, name: str, values: Mapping[str, Float[Tensor, "row prompt"]]
+    folder: Path,
+    name: str,
+    values: Mapping[str, Float[Tensor, "row prompt"]],
+    prompt_ids: Sequence[str] | None = None,
 ) -> Checksums:
-    """Store metrics per prompt: where that loses nothing in bytes, else to three digits."""
+    """Store metrics per prompt: where that loses nothing in bytes, else to three digits.
+
+    `prompt_ids` are the prompts' hashes, if they are known.
+    """
     path = folder / f"{name}.{PROMPTS}"
     compact = {metric: _compact(of_prompts) for metric, of_prompts in values.items()}
-    write_atomically(path, lambda temporary: save_file(compact, temporary))
+    header = None if prompt_ids is None else {IDS: " ".join(prompt_ids)}
+    write_atomically(path, lambda temporary: save_file(compact, temporary, header))
     return {PROMPTS: checksum(path)}
 
 
@@ -149,6 +163,16 @@ def read_values(folder: Path, name: str) -> dict[str, Float[Tensor, "row prompt"
     """Metrics per prompt as `write_values` stored them, in float32."""
     stored = load_file(folder / f"{name}.{PROMPTS}")
     return {metric: values.float() for metric, values in stored.items()}
+
+
+def read_prompt_ids(folder: Path, name: str) -> tuple[str, ...] | None:
+    """The prompts' hashes as `write_values` stored them, if they were known."""
+    with safe_open(folder / f"{name}.{PROMPTS}", framework="pt") as file:
+        return _ids(file.metadata())
+
+
+def _ids(header: Mapping[str, str] | None) -> tuple[str, ...] | None:
+    return tuple(header[IDS].split()) if header and IDS in header else None
 
 
 def _compact(values: Float[Tensor, "row prompt"]) -> Shaped[Tensor, "row prompt"]:

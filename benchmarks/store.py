@@ -2,7 +2,7 @@
 
     DIR/cells/NAME.json                    settings, cost, one row per circuit
     DIR/cells/NAME.safetensors             the circuit or the scores that were found
-    DIR/cells/NAME.prompts.safetensors     the primary metric, [row, prompt]
+    DIR/cells/NAME.prompts.safetensors     the primary metric, [row, prompt]; the prompts' hashes
     DIR/matched/NAME.json                  a ranking's rows at the sizes of other methods' circuits
     DIR/searches/NAME.json                 the trials of a search, each a cell, and the nearest
     DIR/crossed/NAME.json                  circuits of two tasks on the prompts of both
@@ -30,6 +30,7 @@ from benchmarks.files import (
     FOUND,
     checksum,
     read_checked,
+    read_prompt_ids,
     read_values,
     records_in,
     write_record,
@@ -175,10 +176,11 @@ class Store:
         record: Result | Unfinished,
         discovery: Discovery | None = None,
         values: Float[Tensor, "row prompt"] | None = None,
+        prompt_ids: Sequence[str] | None = None,
     ) -> None:
         """Store a cell: tensors first, the JSON that declares it finished last.
 
-        `values` are those of the primary metric.
+        `values` are those of the primary metric, `prompt_ids` the hashes of the test prompts.
         """
         name, files = record.name, dict[str, str]()
         if discovery is not None:
@@ -187,7 +189,8 @@ class Store:
             files[FOUND] = checksum(path)
         if values is not None:
             assert isinstance(record, Result)
-            files |= write_values(self.cells, name, {record.primary_metric: values})
+            by_metric = {record.primary_metric: values}
+            files |= write_values(self.cells, name, by_metric, prompt_ids)
         if files and isinstance(record, Result):
             record = record.model_copy(update={"files": {**record.files, **files}})
         write_record(self.cells / f"{name}.json", record)
@@ -200,6 +203,10 @@ class Store:
         """The primary metric on every test prompt, to three digits."""
         (values,) = read_values(self.cells, name).values()
         return values
+
+    def prompt_ids(self, name: str) -> tuple[str, ...] | None:
+        """The hash of every test prompt; cells of earlier versions have none."""
+        return read_prompt_ids(self.cells, name)
 
     def matched_rows(self, name: str) -> list[RowRecord]:
         """The rows that the matching stage has added to a cell.

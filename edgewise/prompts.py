@@ -1,5 +1,7 @@
 """Pairs of a clean and a corrupted prompt, the scored positions, and the answers expected there."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
@@ -77,6 +79,14 @@ class PromptPairs:
             for field in fields(self)
         }
         return replace(self, **moved)
+
+    def clean_hashes(self) -> list[str]:
+        """Of each clean prompt, a hash of its tokens: the same wherever the prompt is the same."""
+        prompts = zip(self.clean.tolist(), self.lengths.tolist(), strict=True)
+        return [
+            hashlib.sha256(json.dumps(tokens[:length]).encode()).hexdigest()[:12]
+            for tokens, length in prompts
+        ]
 
     def common_start(self) -> int:
         """How many tokens all prompts begin with, clean and corrupted, before targets and forks."""

@@ -4,46 +4,55 @@ All methods are compared on the same test prompts: those of the seeds that most 
 method without these seeds is left out.
 Rankings are cut at the sparsity; of a method that finds circuits, each seed's largest one counts
 that keeps no more edges than that and at least `LEAST_SHARE` of them, so that none has the
-advantage of more edges. A method is worse than the best if the mean over prompts of the paired
-difference is above 0 in a one-sided bootstrap test, with Holm's correction over the methods.
+advantage of more edges. A method of which there are circuits and rankings is a contender with each.
+A contender is worse than the best if the mean over prompts of the paired difference is above 0 in a
+one-sided bootstrap test, with Holm's correction over the contenders. A prompt that several seeds
+have is one prompt to the bootstrap.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from statistics import fmean, median
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
 from benchmarks.drawing.style import method_style
+from benchmarks.record import Finished
 from benchmarks.report.panels import Estimate, Panel, Row, grouped
+from benchmarks.report.resampling import Prompts, Values, holm
 from benchmarks.store import Store
 
 DEFAULT_SPARSITIES = (0.9, 0.95, 0.98)
 LEAST_SHARE = 0.75
-DRAWS, LEVEL = 10_000, 0.05
+LEVEL = 0.05
 NO_CIRCUIT = f"no circuit with {100 * LEAST_SHARE:g} to 100 % of the edges"
 NOT_CUT = "ranking not cut at this sparsity"
+FEWER_EDGES = "ranking's circuit has fewer edges than this sparsity leaves"
 OTHER_SEEDS = "run on other seeds only"
 RULE = (
     "Best in bold, with all that are not significantly worse (paired bootstrap over test prompts, "
     "95 %, Holm's correction)."
 )
 
-Values = Float[np.ndarray, " prompt"]
+
+class Contender(NamedTuple):
+    """A method, with the circuits that it finds whole or with those cut from its rankings."""
+
+    method: str
+    is_found: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A method at one sparsity: its primary metric, edges and costs are means over the seeds.
+    """A contender at one sparsity.
 
-    `cells` are those of the circuits that count.
+    Its primary metric and its edges are means over the seeds, its costs medians over `cells`, those
+    of the circuits that count. `values` has the primary metric on each distinct test prompt.
     """
 
-    method: str
-    is_found: bool
+    contender: Contender
     variant: str
     edges: float
     value: Estimate
@@ -58,21 +67,30 @@ class Entry:
     """Of being no worse than the best, corrected."""
 
     @property
+    def method(self) -> str:
+        return self.contender.method
+
+    @property
+    def is_found(self) -> bool:
+        return self.contender.is_found
+
+    @property
     def label(self) -> str:
+        """The method's, which its circuits and its rankings have in common."""
         return method_style(self.method).label
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """All methods of a panel at one sparsity, best first."""
+    """All contenders of a panel at one sparsity, best first."""
 
     panel: Panel
     sparsity: float
     edges: int
     seeds: Sequence[int]
     entries: Sequence[Entry]
-    left_out: Mapping[str, str] = field(default_factory=dict)
-    """Other methods that were run, and why they have no entry."""
+    left_out: Mapping[Contender, str] = field(default_factory=dict)
+    """Others that were run, and why they have no entry."""
 
     @property
     def best(self) -> Entry:
@@ -84,25 +102,41 @@ class Comparison:
         return [entry for entry in self.entries if entry.is_level]
 
 
+def labels_of(contenders: Iterable[Contender]) -> dict[Contender, str]:
+    """What they are called where all of them are shown, each by a name of its own."""
+    every = list(dict.fromkeys(contenders))
+    finders = {method for method, is_found in every if is_found}
+    return {
+        one: method_style(one.method).label
+        + ("'s ranking" if one.method in finders and not one.is_found else "")
+        for one in every
+    }
+
+
 def compare(panel: Panel, store: Store, sparsity: float) -> Comparison | None:
-    """None where fewer than two methods have a circuit of that sparsity, on the same seeds."""
+    """None where fewer than two methods have a circuit of that sparsity on the same prompts."""
     edges = round(panel.n_edges * (1 - sparsity))
     found = _candidates(panel, edges)
-    seeds = _common_seeds(found)
-    candidates = [rows for rows in found if seeds <= {row.seed for row in rows}]
-    if len(candidates) < 2:
+    common = _common_seeds(found)
+    candidates = {one: rows for one, rows in found.items() if common <= _seeds(rows)}
+    if len({one.method for one in candidates}) < 2:
         return None
-    entries: list[Entry] = []
-    for rows in candidates:
-        of_seeds = [row for row in rows if row.seed in seeds]
-        entries.append(_entry(panel, store, of_seeds, seeds))
-    if len({len(entry.values) for entry in entries}) > 1:
+    cells = {row.cell for rows in candidates.values() for row in rows if row.seed in common}
+    records = [record for record in panel.records if record.name in cells]
+    by_seed = _prompts_by_seed(records, store)
+    if by_seed is None:
         return None
+    seeds, prompts = list(by_seed), Prompts([one for own in by_seed.values() for one in own])
+    entries = [
+        _entry(one, [row for row in rows if row.seed in seeds], panel, store, prompts)
+        for one, rows in candidates.items()
+    ]
     sign = 1 if panel.records[0].metrics[panel.metric].better == "lower" else -1
     entries.sort(key=lambda entry: sign * entry.value.mean)
-    values = sign * np.stack([entry.values for entry in entries])
-    left_out = _left_out(panel, found, {entry.method for entry in entries})
-    return Comparison(panel, sparsity, edges, sorted(seeds), _judged(entries, values), left_out)
+    differences = sign * np.stack([entry.values - entries[0].values for entry in entries[1:]])
+    judged = _judged(entries, prompts.p_values(differences))
+    left_out = _left_out(panel, edges, found, candidates)
+    return Comparison(panel, sparsity, edges, seeds, judged, left_out)
 
 
 def nearest_measured(panel: Panel, sparsity: float) -> float:
@@ -138,39 +172,32 @@ def comparisons(
     return [comparison for comparison in found if comparison is not None]
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: each is at most `level` where its hypothesis is rejected."""
-    corrected = [1.0] * len(p_values)
-    highest = 0.0
-    for place, index in enumerate(np.argsort(p_values, kind="stable").tolist()):
-        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
-        corrected[index] = highest
-    return corrected
-
-
-def p_values_of_differences(differences: Float[np.ndarray, "method prompt"]) -> list[float]:
-    """One-sided bootstrap p-values that each mean is not above 0."""
-    means = _weights(differences.shape[1]) @ differences.T
-    return ((1 + (means <= 0).sum(0)) / (1 + DRAWS)).tolist()
-
-
-def _judged(entries: Sequence[Entry], values: Float[np.ndarray, "method prompt"]) -> list[Entry]:
+def _judged(entries: Sequence[Entry], p_values: Sequence[float]) -> list[Entry]:
+    """`p_values` are those of all but the first, the best."""
     best, *others = entries
-    corrected = holm(p_values_of_differences(values[1:] - values[0]))
-    changes: list[dict[str, Any]] = [{"is_best": True, "is_level": True}]
-    changes += [{"p": p, "is_level": p > LEVEL} for p in corrected]
     return [
-        Entry(**{**vars(entry), **change})
-        for entry, change in zip([best, *others], changes, strict=True)
+        replace(best, is_best=True, is_level=True),
+        *(
+            replace(entry, p=p, is_level=p > LEVEL)
+            for entry, p in zip(others, holm(p_values), strict=True)
+        ),
     ]
 
 
-def _candidates(panel: Panel, edges: int) -> list[list[Row]]:
-    """Per method and kind, the rows that count: of a ranking, the variant best on validation."""
-    found: list[list[Row]] = []
+def _contender(row: Row) -> Contender:
+    return Contender(row.method, row.is_found)
+
+
+def _seeds(rows: Iterable[Row]) -> set[int]:
+    return {row.seed for row in rows}
+
+
+def _candidates(panel: Panel, edges: int) -> dict[Contender, list[Row]]:
+    """The rows that count: of a ranking, those of the variant best on validation."""
+    found: dict[Contender, list[Row]] = {}
     kept = [row for row in panel.rows if row.edges > 0]
-    for (_, is_found), rows in grouped(kept, lambda row: (row.method, row.is_found)).items():
-        if is_found:
+    for contender, rows in grouped(kept, _contender).items():
+        if contender.is_found:
             fitting = [row for row in rows if LEAST_SHARE * edges <= row.edges <= edges]
             by_seed = grouped(fitting, lambda row: row.seed).values()
             chosen = [max(of_seed, key=lambda row: row.edges) for of_seed in by_seed]
@@ -180,48 +207,88 @@ def _candidates(panel: Panel, edges: int) -> list[list[Row]]:
                 best = panel.best(chosen)
                 chosen = [row for row in chosen if row.variant == best]
         if chosen:
-            found.append(chosen)
+            found[contender] = chosen
     return found
 
 
-def _left_out(
-    panel: Panel, found: Sequence[Sequence[Row]], compared: Collection[str]
-) -> dict[str, str]:
-    """Why methods that were run are not compared."""
-    others_seeds = {rows[0].method for rows in found} - set(compared)
-    is_found = {row.method: row.is_found for row in panel.rows if row.method not in compared}
-    return {
-        method: OTHER_SEEDS if method in others_seeds else (NO_CIRCUIT if whole else NOT_CUT)
-        for method, whole in is_found.items()
-    }
-
-
-def _common_seeds(candidates: Sequence[Sequence[Row]]) -> set[int]:
-    """The seeds on which the most methods can be compared, of equal ones with the lowest seed."""
+def _common_seeds(candidates: Mapping[Contender, Sequence[Row]]) -> set[int]:
+    """The seeds on which most can be compared: methods, then contenders; else the lowest seed."""
     having = {
-        seed: {place for place, rows in enumerate(candidates) if any(r.seed == seed for r in rows)}
-        for seed in sorted({row.seed for rows in candidates for row in rows})
+        seed: {one for one, rows in candidates.items() if seed in _seeds(rows)}
+        for seed in sorted({row.seed for rows in candidates.values() for row in rows})
     }
-    most = max(having.values(), key=len, default=set())
-    return {seed for seed, methods in having.items() if methods >= most}
-
-
-def _entry(panel: Panel, store: Store, rows: Sequence[Row], seeds: set[int]) -> Entry:
-    records = {record.name: record for record in panel.records}
-    by_seed = grouped(sorted(rows, key=lambda row: row.seed), lambda row: row.seed)
-    assert by_seed.keys() == seeds
-    values = np.concatenate(
-        [np.mean([_prompts(store, row, records) for row in alike], 0) for alike in by_seed.values()]
+    most = max(
+        having.values(), key=lambda own: (len({c.method for c in own}), len(own)), default=set()
     )
+    return {seed for seed, own in having.items() if own >= most}
+
+
+def _left_out(
+    panel: Panel,
+    edges: int,
+    found: Collection[Contender],
+    compared: Collection[Contender],
+) -> dict[Contender, str]:
+    """Why others that were run are not compared."""
+    scored = [record for record in panel.records if record.kind == "scores"]
+    cut = {
+        record.definition.method
+        for record in scored
+        if edges in (round(panel.n_edges * (1 - at)) for at in record.definition.sparsities)
+    }
+
+    def reason(one: Contender) -> str:
+        if one in found:
+            return OTHER_SEEDS
+        if one.is_found:
+            return NO_CIRCUIT
+        return FEWER_EDGES if one.method in cut else NOT_CUT
+
+    return {one: reason(one) for one in map(_contender, panel.rows) if one not in compared}
+
+
+def _prompts_by_seed(
+    records: Iterable[Finished], store: Store
+) -> dict[int, Sequence[Hashable]] | None:
+    """The seeds that count, and their test prompts; None if those of one seed are not the same.
+
+    The tasks of the package draw other prompts for each seed, a task of the user's own may have the
+    same for all. So of that only those seeds count whose records say what the prompts were; where
+    none does, the first seed alone.
+    """
+    known: dict[int, Sequence[Hashable]] = {}
+    unknown: dict[int, Sequence[Hashable]] = {}
+    is_own = False
+    for seed, of_seed in grouped(records, lambda record: record.definition.seed).items():
+        hashes = {ids for record in of_seed if (ids := store.prompt_ids(record.name)) is not None}
+        if len(hashes) > 1 or len({record.n_prompts.test for record in of_seed}) > 1:
+            return None
+        if hashes:
+            known[seed] = hashes.pop()
+        else:
+            unknown[seed] = [(seed, place) for place in range(of_seed[0].n_prompts.test)]
+        is_own = of_seed[0].definition.data is not None
+    if is_own and unknown:
+        return known or {min(unknown): unknown[min(unknown)]}
+    return dict(sorted({**known, **unknown}.items()))
+
+
+def _entry(
+    contender: Contender, rows: Sequence[Row], panel: Panel, store: Store, prompts: Prompts
+) -> Entry:
+    records = {record.name: record for record in panel.records}
+    by_seed = grouped(sorted(rows, key=lambda row: row.seed), lambda row: row.seed).values()
+    of_seeds = [np.mean([_values(store, row, records) for row in alike], 0) for alike in by_seed]
+    values = prompts.averaged(np.concatenate(of_seeds))
     estimates = [row.metrics[panel.metric] for row in rows]
+    mean = fmean(estimate.mean for estimate in estimates)
     variants = dict.fromkeys(row.setting if row.is_found else row.variant for row in rows)
     cells = list(dict.fromkeys(row.cell for row in rows))
     return Entry(
-        method=rows[0].method,
-        is_found=rows[0].is_found,
+        contender=contender,
         variant="; ".join(filter(None, variants)),
         edges=fmean(row.edges for row in rows),
-        value=estimates[0] if len(estimates) == 1 else _pooled(estimates, values),
+        value=estimates[0] if len(rows) == 1 else Estimate(mean, *prompts.interval(values)),
         seconds=median(records[cell].seconds for cell in cells),
         forward_equivalents=median(records[cell].forward_equivalents for cell in cells),
         values=values,
@@ -229,26 +296,7 @@ def _entry(panel: Panel, store: Store, rows: Sequence[Row], seeds: set[int]) -> 
     )
 
 
-def _pooled(estimates: Sequence[Estimate], values: Values) -> Estimate:
-    """The mean over seeds or draws, and its interval over all prompts."""
-    low, high = np.percentile(_weights(len(values)) @ values, (2.5, 97.5)).tolist()
-    return Estimate(fmean(value.mean for value in estimates), low, high)
-
-
-@cache
-def _weights(n_prompts: int) -> Float[np.ndarray, "draw prompt"]:
-    """How much each prompt counts in each draw of the bootstrap; the same for all methods."""
-    picked = np.random.default_rng(0).integers(n_prompts, size=(DRAWS, n_prompts))
-    offsets = np.arange(DRAWS)[:, None] * n_prompts
-    counts = np.bincount((picked + offsets).ravel(), minlength=DRAWS * n_prompts)
-    return counts.reshape(DRAWS, n_prompts) / n_prompts
-
-
-def _prompts(store: Store, row: Row, records: Any) -> Values:
-    record = records[row.cell]
-    place = next(
-        place
-        for place, one in enumerate(record.rows)
-        if (one.edges, one.draw) == (row.edges, row.draw)
-    )
-    return store.prompts(row.cell)[place].double().numpy()
+def _values(store: Store, row: Row, records: Mapping[str, Finished]) -> Values:
+    """The primary metric on every test prompt of the row's seed."""
+    places = [(one.edges, one.draw) for one in records[row.cell].rows]
+    return store.prompts(row.cell)[places.index((row.edges, row.draw))].double().numpy()

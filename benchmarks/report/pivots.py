@@ -9,13 +9,14 @@ from string import ascii_lowercase
 
 from tabulate import LATEX_ESCAPE_RULES
 
-from benchmarks.drawing.style import method_style
-from benchmarks.record import FAILED, UNSUPPORTED, Damaged, Unfinished
+from benchmarks.record import FAILED, UNSUPPORTED, Damaged, Definition, Unfinished
 from benchmarks.report.comparison import (
     DEFAULT_SPARSITIES,
     Comparison,
+    Contender,
     Entry,
     compare,
+    labels_of,
     nearest_measured,
 )
 from benchmarks.report.panels import Panel, grouped
@@ -47,11 +48,12 @@ class Column:
         return self.comparison.entries if self.comparison else ()
 
     @property
-    def left_out(self) -> Mapping[str, str]:
-        """Methods that were run and have no entry, and why."""
+    def left_out(self) -> Mapping[Contender, str]:
+        """What was run and has no entry, and why."""
         if self.comparison:
             return self.comparison.left_out
-        return {row.method: "fewer than two methods to compare" for row in self.panel.rows}
+        every = (Contender(row.method, row.is_found) for row in self.panel.rows)
+        return dict.fromkeys(every, "fewer than two methods to compare on the same prompts")
 
 
 def columns(
@@ -100,24 +102,24 @@ def pivot(
     Where a method has no value, a letter stands for the reason, which the caption gives.
     """
     tasks = list(grouped(columns, lambda one: one.panel.title).values())
-    methods = _methods(columns)
+    labels = labels_of(_contenders(columns))
     reasons: dict[str, str] = {}
     lines = [
         " & ".join(
             [
-                latex_text(method_style(method).label),
-                *(_cell(one, method, failed, reasons) for one in columns),
+                latex_text(name),
+                *(_cell(one, contender, failed, reasons) for one in columns),
             ]
         )
         + r" \\"
-        for method in methods
+        for contender, name in labels.items()
     ]
     heads = [
         rf"\multicolumn{{{len(group)}}}{{c}}{{{latex_text(group[0].panel.heading)}}}"
         for group in tasks
     ]
     sizes = [rf"{100 * one.sparsity:g}\,\%" for one in columns]
-    environment = "table*" if _characters(methods, columns) > COLUMN_CHARACTERS else "table"
+    environment = "table*" if _characters(labels, columns) > COLUMN_CHARACTERS else "table"
     return "\n".join(
         [
             r"% \usepackage{booktabs}",
@@ -145,12 +147,11 @@ def caption(columns: Sequence[Column], reasons: Mapping[str, str]) -> str:
     """About this table alone: metric, model, prompts, what is bold, and why cells are empty."""
     panel = columns[0].panel
     metric = panel.records[0].metrics[panel.metric]
-    seeds = max(len(one.comparison.seeds) if one.comparison else 1 for one in columns)
     words = (
         f"{metric.unit} ({metric.better} is better) of circuits of {_model(columns)} at each "
-        f"sparsity, the mean over {_prompts(columns)} test prompts of {seeds} "
-        f"{'seed' if seeds == 1 else 'seeds'}. Bold: the best, and all not significantly worse "
-        "(paired bootstrap over prompts, 95 %, Holm-corrected)."
+        f"sparsity, the mean over {_prompts(columns)} test prompts{_seeds(columns)}. Bold: the "
+        "best, and all not significantly worse (paired bootstrap over prompts, 95 %, "
+        "Holm-corrected)."
     )
     if any(entry.is_found for one in columns for entry in one.entries):
         words += " Circuits found whole have 75 to 100 % of the edges."
@@ -179,6 +180,14 @@ def _prompts(columns: Sequence[Column]) -> str:
     return " or ".join(f"{count:,}" for count in counts)
 
 
+def _seeds(columns: Sequence[Column]) -> str:
+    """How many seeds the values are of; nothing where there is no value."""
+    counts = sorted({len(one.comparison.seeds) for one in columns if one.comparison})
+    if not counts:
+        return ""
+    return f" of {' or '.join(map(str, counts))} {'seed' if counts == [1] else 'seeds'}"
+
+
 def _rules(spans: Sequence[int]) -> str:
     rules, start = [], 2
     for span in spans:
@@ -187,47 +196,61 @@ def _rules(spans: Sequence[int]) -> str:
     return "".join(rules)
 
 
-def _methods(columns: Sequence[Column]) -> list[str]:
-    """All methods compared or left out, by their mean place; a missing one counts as last."""
-    places = [[entry.method for entry in one.entries] for one in columns]
+def _contenders(columns: Sequence[Column]) -> list[Contender]:
+    """All compared or left out, by their mean place; a missing one counts as last."""
+    places = [[entry.contender for entry in one.entries] for one in columns]
     every = dict.fromkeys(
-        [method for named in (*places, *(one.left_out for one in columns)) for method in named]
+        [named for own in (*places, *(one.left_out for one in columns)) for named in own]
     )
 
-    def mean_place(method: str) -> float:
-        return fmean(own.index(method) if method in own else len(own) for own in places)
+    def mean_place(one: Contender) -> float:
+        return fmean(own.index(one) if one in own else len(own) for own in places)
 
     return sorted(every, key=mean_place)
 
 
 def _cell(
     one: Column,
-    method: str,
+    contender: Contender,
     failed: Sequence[Unfinished | Damaged],
     reasons: dict[str, str],
 ) -> str:
     """The value, or a letter for why there is none; new reasons get the next letter."""
-    entry = next((entry for entry in one.entries if entry.method == method), None)
+    entry = next((entry for entry in one.entries if entry.contender == contender), None)
     if entry is None:
-        reason = _why_empty(one, method, failed)
+        reason = _why_empty(one, contender, failed)
         letter = reasons.setdefault(reason, ascii_lowercase[len(reasons)])
         return rf"\textsuperscript{{{letter}}}"
     text = number(entry.value.mean)
     return rf"\textbf{{{text}}}" if entry.is_level else text
 
 
-def _why_empty(one: Column, method: str, failed: Sequence[Unfinished | Damaged]) -> str:
-    if method in one.left_out:
-        return one.left_out[method]
+def _why_empty(one: Column, contender: Contender, failed: Sequence[Unfinished | Damaged]) -> str:
+    if contender in one.left_out:
+        return one.left_out[contender]
     kinds = {
         cell.status
         for cell in failed
         if isinstance(cell, Unfinished)
-        and (cell.definition.method, cell.definition.task) == (method, one.panel.task)
+        and cell.definition.method == contender.method
+        and _is_of(cell.definition, one.panel)
     }
     if FAILED in kinds:
         return "failed"
     return "not supported on this task" if UNSUPPORTED in kinds else "not run on this task"
+
+
+def _is_of(definition: Definition, panel: Panel) -> bool:
+    """Whether a cell's bench is the panel's, whatever the seed.
+
+    One without an ablation has the task's own, which is the panel's if others of it have none.
+    """
+    ablations = {panel.records[0].ablation, *(one.definition.ablation for one in panel.records)}
+    own, of_panel = (
+        {**one.bench(), "seed": None, "ablation": None}
+        for one in (definition, panel.records[0].definition)
+    )
+    return own == of_panel and definition.ablation in ablations
 
 
 def number(value: float) -> str:
@@ -237,5 +260,5 @@ def number(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 0.01 else f"{value:#.3g}".rstrip(".")
 
 
-def _characters(methods: Sequence[str], columns: Sequence[Column]) -> int:
-    return max(len(method_style(method).label) for method in methods) + 7 * len(columns)
+def _characters(labels: Mapping[Contender, str], columns: Sequence[Column]) -> int:
+    return max(map(len, labels.values())) + 7 * len(columns)

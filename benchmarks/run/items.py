@@ -184,7 +184,7 @@ class CellItem(Item):
             discover(cell, model, task, checkpoint, every_seconds=every)
             return
         trained = _trained(cell, store) if parallel.size() == 1 else None
-        record, discovery, prompts = execute(
+        record, discovery, values = execute(
             cell,
             model,
             task,
@@ -193,7 +193,7 @@ class CellItem(Item):
             jobs=place.options.jobs,
             trained=trained,
         )
-        store.write(record, discovery, prompts)
+        store.write(record, discovery, values, task.test.clean_hashes())
         for warning in warnings_of(record):
             _log.warning("%s: %s", cell.name, warning)
         checkpoint.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """What the tests of the benchmark share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any, TypeVar
 
@@ -134,17 +134,23 @@ def write_cell(
     seed: int = 0,
     draws: int = 1,
     validation: Sequence[float] | None = None,
+    prompt_ids: Sequence[str] | None = None,
+    defined: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Finished:
-    """Store a made-up finished cell; `kl` is per size, and about that on every prompt."""
+    """Store a made-up finished cell; `kl` is per size, and about that on every prompt.
+
+    `defined` changes its definition.
+    """
     on_validation = (validation or kl) if kind == "scores" else None
     rows = _rows(sizes, kl, draws, on_validation)
     fields = record_fields(method, settings, task, seed)
+    fields["definition"] |= defined or {}
     record = Finished.model_validate({**fields, "kind": kind, "rows": rows, **changes})
     scores = EdgeScores(torch.zeros(GRAPH.legal.shape), GRAPH)
     found = Circuit(GRAPH.legal, GRAPH) if kind == "circuit" else scores
     values = torch.tensor(kl).repeat(draws)[:, None] + torch.linspace(-0.1, 0.1, N_PROMPTS)
-    store.write(record, found, values)
+    store.write(record, found, values, prompt_ids)
     return record
 
 

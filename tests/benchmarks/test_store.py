@@ -194,6 +194,16 @@ def test_values_of_prompts_take_as_few_bytes_as_their_range_allows(
     torch.testing.assert_close(store.prompts("one"), stored, rtol=1e-3, atol=1e-7)
 
 
+def test_prompts_are_known_by_their_hashes_which_earlier_cells_lack(store: Store) -> None:
+    store.write(record("one"), values=torch.zeros(1, 2), prompt_ids=["a1", "b2"])
+    store.write(record("two"), values=torch.zeros(1, 2))
+    assert (store.prompt_ids("one"), store.prompt_ids("two")) == (("a1", "b2"), None)
+    assert store.prompts("one").shape == (1, 2) and not store.damaged()
+    store.write(record("one"), values=torch.zeros(1, 2), prompt_ids=["a1"])
+    (damaged,) = store.damaged()
+    assert damaged.problem.endswith("has hashes of 1 prompts; expected 2")
+
+
 def test_results_of_a_newer_version_are_an_error_that_says_so(store: Store) -> None:
     (store.cells / "one.json").write_text(json.dumps({"schema": SCHEMA + 1, "other": "format"}))
     with pytest.raises(ValueError, match=f"has schema {SCHEMA + 1}; this version reads up to"):

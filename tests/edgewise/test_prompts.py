@@ -39,6 +39,13 @@ def test_batches_hold_every_pair_once_sorted_and_within_the_limit(max_tokens: in
             assert (len(batch) + 1) * longer > max_tokens
 
 
+def test_a_clean_prompts_hash_is_of_its_own_tokens_alone() -> None:
+    pairs = random_pairs(LENGTHS)
+    every = pairs.clean_hashes()
+    assert len(set(every)) == len(LENGTHS)
+    assert pairs[slice(2, 3)].clean_hashes() == every[2:3], "padding does not count"
+
+
 def test_pairs_without_distractors_are_moved_and_chosen_too() -> None:
     pairs = random_pairs(LENGTHS)
     plain = PromptPairs(pairs.clean, pairs.corrupted, pairs.lengths, pairs.targets, pairs.answers)

@@ -145,6 +145,15 @@ def test_with_splits_every_line_is_where_it_says(tmp_path: Path) -> None:
         assert sorted(texts(pairs, pairs.clean, tokenizer)) == sorted(expected)
 
 
+def test_prompts_that_two_seeds_share_have_the_same_hashes(tmp_path: Path) -> None:
+    entries = [{**line, "split": SPLITS[k % 3]} for k, line in enumerate(ENTRIES)]
+    one, other = (build(tmp_path, entries, seed=seed) for seed in (0, 1))
+    hashes = [task.test.clean_hashes() for task in (one, other)]
+    assert hashes[0] != hashes[1] and set(hashes[0]) == set(hashes[1])
+    assert len(set(hashes[0])) == len(one.test)
+    assert set(hashes[0]).isdisjoint(one.train.clean_hashes())
+
+
 def test_sizes_take_the_first_of_each_split(tmp_path: Path) -> None:
     small = build(tmp_path, ENTRIES, sizes=Sizes(train=3, test=2))
     full = build(tmp_path, ENTRIES)

@@ -1,10 +1,11 @@
 """The answer that the page begins with: which method, how sure, at what cost, in sentences."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.report.comparison import Comparison, Entry
+from benchmarks.report.comparison import Comparison, Contender, Entry, labels_of
 from benchmarks.report.panels import Estimate, grouped
 from benchmarks.report.results import Results
 from benchmarks.report.tables.recovered import best_rows
@@ -26,36 +27,35 @@ def answer(results: Results, found: Sequence[Comparison]) -> Answer:
     if not found:
         headline, *rest = recovered or [_nothing(results)]
         return Answer(headline, rest, [])
-    headline, sentences = _overall(found)
+    labels = labels_of(entry.contender for one in found for entry in one.entries)
+    headline, sentences = _overall(found, labels)
     tasks = grouped(found, lambda one: one.panel.heading)
-    of_tasks = [(task, [_of(one) for one in group]) for task, group in tasks.items()]
+    of_tasks = [(task, [_of(one, labels) for one in group]) for task, group in tasks.items()]
     return Answer(headline, [*sentences, *recovered], of_tasks)
 
 
-def _overall(found: Sequence[Comparison]) -> tuple[str, list[str]]:
-    """How often each method is best or level with the best."""
-    wins: dict[str, int] = {}
-    for one in found:
-        for entry in one.level:
-            wins[entry.method] = wins.get(entry.method, 0) + 1
-    labels = {entry.method: entry.label for one in found for entry in one.entries}
+def _overall(found: Sequence[Comparison], labels: Mapping[Contender, str]) -> tuple[str, list[str]]:
+    """How often each contender is best or level with the best."""
+    wins = Counter(entry.contender for one in found for entry in one.level)
     most = max(wins.values())
-    leaders = [method for method, n in wins.items() if n == most]
-    names = listed([labels[method] for method in leaders])
+    leaders = [contender for contender, n in wins.items() if n == most]
+    names = listed([labels[contender] for contender in leaders])
     verb = "is" if len(leaders) == 1 else "are each"
     n = len(found)
     headline = (
         f"{names} {verb} best, or level with the best, in {most} of {n} {_plural('comparison', n)}."
     )
-    others = sorted((m for m in wins if m not in leaders), key=lambda m: -wins[m])
+    others = sorted((one for one in wins if one not in leaders), key=lambda one: -wins[one])
     sentences = []
     if others:
-        sentences.append("Next: " + listed([f"{labels[m]} ({wins[m]})" for m in others[:4]]) + ".")
+        sentences.append(
+            "Next: " + listed([f"{labels[one]} ({wins[one]})" for one in others[:4]]) + "."
+        )
     if 2 * most <= n:
         sentences.append(
             "No method leads in more than half of them: the answer depends on task and size."
         )
-    costs = [f"{labels[m]} {_cost(_entries(found, m))}" for m in [*leaders, *others][:4]]
+    costs = [f"{labels[one]} {_median_cost(found, one)}" for one in [*leaders, *others][:4]]
     sentences.append("Median cost of a discovery: " + "; ".join(costs) + ".")
     if (devices := _devices(found)) and len(devices) > 1:
         sentences.append(
@@ -81,24 +81,28 @@ def _devices(found: Sequence[Comparison]) -> list[str]:
     return sorted(names)
 
 
-def _of(one: Comparison) -> str:
+def _of(one: Comparison, labels: Mapping[Contender, str]) -> str:
     """One task at one sparsity."""
     best, metric = one.best, one.panel.records[0].metrics[one.panel.metric]
     unit = metric.unit
     text = (
         f"At {100 * one.sparsity:g} % sparsity ({one.edges:,} of {one.panel.n_edges:,} edges), "
-        f"{best.label} is best: {interval(best.value)}, {unit}"
+        f"{labels[best.contender]} is best: {interval(best.value)}, {unit}"
     )
+
+    def value(entry: Entry) -> str:
+        return f"{labels[entry.contender]} ({entry.value.mean:.3g})"
+
     level = [entry for entry in one.level if entry is not best]
     worse = [entry for entry in one.entries if not entry.is_level]
     if len(level) > 5:
         text += f"; {len(level)} methods are not significantly worse, among them "
-        text += listed([_value(entry) for entry in level[:3]])
+        text += listed([value(entry) for entry in level[:3]])
     elif level:
-        text += f"; not significantly worse: {listed([_value(entry) for entry in level])}"
+        text += f"; not significantly worse: {listed([value(entry) for entry in level])}"
     elif worse:
-        text += f", significantly better than all others; next is {_value(worse[0])}"
-    text += f". It cost {_cost([best])}"
+        text += f", significantly better than all others; next is {value(worse[0])}"
+    text += f". It cost {_cost(best)}"
     cheap = [
         e
         for e in level
@@ -106,7 +110,7 @@ def _of(one: Comparison) -> str:
     ]
     if cheap:
         cheapest = min(cheap, key=lambda entry: entry.forward_equivalents)
-        text += f"; the cheapest of the level ones, {cheapest.label}, {_cost([cheapest])}"
+        text += f"; the cheapest of the level ones, {labels[cheapest.contender]}, {_cost(cheapest)}"
     random = next((entry for entry in one.entries if entry.method == "random"), None)
     if random is not None:
         text += f". Random circuits have {random.value.mean:.3g}"
@@ -153,7 +157,10 @@ def _recovered(results: Results) -> list[str]:
 
 def _nothing(results: Results) -> str:
     n = sum(len(panel.records) for panel in results.panels)
-    return f"{n} {_plural('discovery', n)}, no two methods at the same sparsity: nothing to rank."
+    return (
+        f"{n} {_plural('discovery', n)}, no two methods at the same sparsity on the same prompts: "
+        "nothing to rank."
+    )
 
 
 def _labels(methods: Sequence[str] | dict[str, int]) -> dict[str, str]:
@@ -162,22 +169,28 @@ def _labels(methods: Sequence[str] | dict[str, int]) -> dict[str, str]:
     return {method: method_style(method).label for method in methods}
 
 
-def _entries(found: Sequence[Comparison], method: str) -> list[Entry]:
-    return [entry for one in found for entry in one.entries if entry.method == method]
+def _median_cost(found: Sequence[Comparison], contender: Contender) -> str:
+    """Over all discoveries that are compared, each of which counts once."""
+    entries = [entry for one in found for entry in one.entries if entry.contender == contender]
+    compared = {cell for entry in entries for cell in entry.cells}
+    panels = dict.fromkeys(one.panel for one in found)
+    records = [record for panel in panels for record in panel.records if record.name in compared]
+    seconds = median(record.seconds for record in records)
+    return _seconds_and_passes(seconds, median(record.forward_equivalents for record in records))
 
 
-def _cost(entries: Sequence[Entry]) -> str:
-    seconds = median(entry.seconds for entry in entries)
-    passes = median(entry.forward_equivalents for entry in entries)
+def _cost(entry: Entry) -> str:
+    text = _seconds_and_passes(entry.seconds, entry.forward_equivalents)
+    n = len(entry.cells)
+    return text if n == 1 else f"{text} (medians of {n} discoveries)"
+
+
+def _seconds_and_passes(seconds: float, passes: float) -> str:
     return f"{seconds:,.3g} s and {passes:,.3g} forward-equivalents"
 
 
 def interval(value: Estimate) -> str:
     return f"{value.mean:.3g} [{value.low:.3g}, {value.high:.3g}]"
-
-
-def _value(entry: Entry) -> str:
-    return f"{entry.label} ({entry.value.mean:.3g})"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -10,8 +10,9 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from benchmarks.drawing.style import method_style
 from benchmarks.report.captions import captions
-from benchmarks.report.comparison import RULE, Comparison, comparisons
+from benchmarks.report.comparison import RULE, Comparison, Contender, comparisons, labels_of
 from benchmarks.report.page import charts
 from benchmarks.report.page.answer import answer, interval
 from benchmarks.report.page.circuits import STRONGEST, explored
@@ -116,22 +117,22 @@ def _script(value: Any) -> Markup:
 
 
 def _pivot(found: Sequence[Comparison]) -> Mapping[str, Any] | None:
-    """Methods by tasks and sparsities, those that are level with the best most often first."""
+    """Contenders by tasks and sparsities, those that are level with the best most often first."""
     if not found:
         return None
-    methods: dict[str, dict[int, Any]] = {}
-    level: dict[str, int] = {}
+    cells: dict[Contender, dict[int, Any]] = {}
+    level: dict[Contender, int] = {}
     for place, one in enumerate(found):
         for entry in one.entries:
-            methods.setdefault(entry.label, {})[place] = {
+            cells.setdefault(entry.contender, {})[place] = {
                 "text": number(entry.value.mean).replace("$", ""),
                 "title": f"{interval(entry.value)}, {entry.edges:,.0f} edges"
                 + (f", {entry.variant}" if entry.variant else ""),
                 "level": entry.is_level,
                 "value": entry.value.mean,
             }
-            level[entry.label] = level.get(entry.label, 0) + entry.is_level
-    order = sorted(methods, key=lambda label: -level[label])
+            level[entry.contender] = level.get(entry.contender, 0) + entry.is_level
+    labels = labels_of(sorted(cells, key=lambda one: -level[one]))
     tasks = grouped(found, lambda one: one.panel.heading)
     return {
         "tasks": [
@@ -140,8 +141,13 @@ def _pivot(found: Sequence[Comparison]) -> Mapping[str, Any] | None:
         ],
         "sparsities": [f"{100 * one.sparsity:g} %" for one in found],
         "rows": [
-            (label, [methods[label].get(place) for place in range(len(found))], level[label])
-            for label in order
+            {
+                "label": label,
+                "method": method_style(one.method).label,
+                "cells": [cells[one].get(place) for place in range(len(found))],
+                "level": level[one],
+            }
+            for one, label in labels.items()
         ],
     }
 

@@ -178,6 +178,18 @@ def test_text_of_results_cannot_leave_its_place(
     assert "<b>a model" not in page(Results(folder), folder)
 
 
+def test_circuits_and_rankings_of_one_method_have_a_line_each(
+    tmp_path: Path, add_cell: Callable[..., Finished]
+) -> None:
+    add_cell("edge-pruning", {"steps": 3}, [SIZES[2]], [0.4], kind="circuit")
+    add_cell("edge-pruning", {"cut": "ranking"}, SIZES, [0.0, 0.1, 0.2])
+    add_cell("eap", {}, SIZES, [0.0, 0.1, 0.5])
+    text = page(Results(tmp_path / "results"), tmp_path / "results")
+    for name, value in ("Edge Pruning", "0.400"), ("Edge Pruning&#39;s ranking", "0.200"):
+        _, _, row = text.partition(f"</span> {name}</th>")
+        assert f">{value}</td>" in row.partition("</tr>")[0]
+
+
 def test_a_leaderboard_has_a_section_where_there_is_one(
     tmp_path: Path, add_cell: Callable[..., Finished]
 ) -> None:

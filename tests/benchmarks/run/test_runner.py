@@ -97,6 +97,7 @@ def test_rows_say_what_the_stored_circuits_give(undisturbed: tuple[Path, Path]) 
     store, model = Store(folder), _PROGRAM.load_model()
     task = _PROGRAM.build(model, seed=0)
     for record in store.finished():
+        assert store.prompt_ids(record.name) == tuple(task.test.clean_hashes())
         found = store.discovery(record.name)
         position = 2
         row = record.rows[0 if isinstance(found, Circuit) else position]
