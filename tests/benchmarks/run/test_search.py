@@ -282,17 +282,13 @@ def test_the_table_says_what_was_tried_and_where_nothing_was_close_enough(folder
 def test_searches_that_end_in_the_same_cell_have_a_line_each(folder: Path) -> None:
     store = Store(folder)
     first, _ = store.search_records()
-
-    def widen(fields: dict[str, Any]) -> None:
-        fields["name"] += "-wide"
-        fields["definition"]["search"] |= {"interval": [0.001, 1.0], "tolerance": 0.5}
-
-    def elsewhere(fields: dict[str, Any]) -> None:
-        fields["name"] += "-denser"
-        fields["definition"]["search"]["sparsity"] = 0.5
-
-    for edit in (widen, elsewhere):
-        store.write_search(edited(first, edit))
+    for name, changes in (
+        ("wide", {"interval": [0.001, 1.0], "tolerance": 0.5}),
+        ("denser", {"sparsity": 0.5}),
+    ):
+        goal = first.definition.search.model_copy(update=changes)
+        definition = first.definition.model_copy(update={"search": goal})
+        store.write_search(first.model_copy(update={"name": name, "definition": definition}))
     report(folder)
     acdc = [line for line in table(folder) if (line["method"], line["edges"]) == ("ACDC", "10")]
     assert sorted(line["tolerance"] for line in acdc) == ["0.001", "0.001", "0.5"]
