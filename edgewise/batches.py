@@ -16,7 +16,7 @@ from edgewise.graph import Ablation
 from edgewise.memory import evaluation_bytes, writers_bytes
 from edgewise.prefix import NO_PREFIX, Prefix
 from edgewise.progress import track
-from edgewise.prompts import PromptPairs
+from edgewise.prompts import PromptPairs, check_mean
 from edgewise.transformer import MaskedTransformer
 
 BATCH_TOKENS = 4096
@@ -54,7 +54,8 @@ class Batches:
     """Any batch of `pairs`, with its ablated activations and full logits.
 
     At most `budget_bytes` of per-prompt activations and logits are kept. A mean is taken over the
-    corrupted prompts of `mean_over` (default: of `pairs`), per position, pads left out.
+    corrupted prompts of `mean_over` (default: of `pairs`), per position, pads left out. Raises
+    ValueError for prompts that have no such mean.
     `pass_bytes` is what a pass takes for each token, in all (default: an evaluation); where
     `model.memory_bytes` is set, it sizes batches, and at most half of that is kept. Otherwise
     `token_bytes` (default: all writers' outputs) sizes them.
@@ -75,11 +76,8 @@ class Batches:
             raise ValueError(f"{model.id} is not causal: all prompts must have the same length")
         if not model.causal and pairs.forks is not None:
             raise ValueError(f"{model.id} is not causal: no prompt may fork")
-        if ablation == "mean" and pairs.forks is not None:
-            raise ValueError(
-                "mean ablation of prompts that fork: a continuation's place holds words in other "
-                "prompts; expected interchange or zero"
-            )
+        if ablation == "mean":
+            check_mean(pairs, over=mean_over or pairs)
         self.model, self.ablation = model, ablation
         self.pairs = pairs.to(model.device)
         self._lengths = pairs.lengths.cpu()
@@ -209,8 +207,8 @@ def mean_activations(
 ) -> Float[Tensor, "position writer d_model"]:
     """Every writer's mean output on the corrupted prompts.
 
-    The mean is taken per position, over the prompts that are long enough. Positions
-    beyond the longest prompt, up to `width`, are zero.
+    The mean is taken per position, over the prompts that are long enough. Positions beyond the
+    longest prompt, up to `width`, are zero: they stand for pads.
     """
     pairs = pairs.to(model.device)
     width = max(width or 0, pairs.clean.shape[1])

@@ -38,7 +38,8 @@ def evaluate(
 
     `mean_over` gives the prompts over which the mean is taken under mean ablation (default:
     `pairs`).
-    Raises ValueError for no circuits and for a circuit of another graph.
+    Raises ValueError for no circuits, for a circuit of another graph, and under mean ablation for a
+    prompt longer than those of `mean_over`.
     """
     if not circuits:
         raise ValueError("no circuits to evaluate; expected at least one")

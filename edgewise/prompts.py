@@ -108,3 +108,21 @@ class PromptPairs:
                 stop += 1
             yield order[start:stop]
             start = stop
+
+
+def check_mean(pairs: PromptPairs, over: PromptPairs) -> None:
+    """Raises ValueError where a mean over the prompts of `over` does not stand for these pairs.
+
+    It is taken per position, so there is none beyond the longest of those prompts.
+    """
+    if pairs.forks is not None:
+        raise ValueError(
+            "mean ablation of prompts that fork: a continuation's place holds words in other "
+            "prompts; expected interchange or zero"
+        )
+    longest, reached = int(pairs.lengths.max()), int(over.lengths.max())
+    if longest > reached:
+        raise ValueError(
+            f"mean ablation of a prompt of {longest} tokens, with a mean over prompts of at most "
+            f"{reached}; expected longer training prompts, or interchange or zero"
+        )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from edgewise.graph import ABLATIONS, Ablation
 from edgewise.metrics import Metric
-from edgewise.prompts import PromptPairs
+from edgewise.prompts import PromptPairs, check_mean
 
 Loss = Callable[
     [Float[Tensor, "*mask batch target vocab"], Float[Tensor, "batch target vocab"], PromptPairs],
@@ -86,11 +86,9 @@ class Task:
             )
         if self.ablation not in ABLATIONS:
             raise ValueError(f"ablation {self.ablation!r}; expected one of {', '.join(ABLATIONS)}")
-        if self.ablation == "mean" and self.train.forks is not None:
-            raise ValueError(
-                f"mean ablation of {self.name}, whose prompts fork: the place of a continuation "
-                "holds words in other prompts; expected interchange or zero"
-            )
+        if self.ablation == "mean":
+            for pairs in (self.train, self.validation, self.test):
+                check_mean(pairs, over=self.train)
 
     def objective(self, name: str) -> Loss:
         """What a search minimises: the loss `training` or `attribution`, or a metric by its name.

@@ -3,7 +3,8 @@
 EAP's score of each prompt, by its absolute value: effects of opposite sign on two prompts do not
 cancel. GradDrop keeps a direct and an indirect effect from cancelling within a prompt: the gradient
 is taken once for each layer, with the way through that layer's outputs cut off, and the absolute
-values of these scores are averaged. The q/k fix computes the softmax of attention anew for edges
+values of these scores are averaged. In a model of one layer nothing would be left to score its
+readers by, so no way is cut off. The q/k fix computes the softmax of attention anew for edges
 into queries and keys, since where it saturates its gradient says little.
 Cost: two forward passes (clean and corrupted), and a backward pass for each layer. The q/k fix runs
 a layer's attention twice for each writer before it, in every backward pass.
@@ -27,7 +28,8 @@ class AtP(Attribution):
     """Scores have no sign."""
 
     grad_drop: bool = True
-    """Whether GradDrop is used. Otherwise the absolute value of EAP's score is taken."""
+    """Whether GradDrop is used, in models of several layers. Otherwise the absolute value of EAP's
+    score is taken."""
     qk_fix: bool = False
     """Whether the attention, with its norm, is computed anew for each edge into a query or a key.
     Otherwise its gradient is taken there, too."""
@@ -53,7 +55,7 @@ class AtP(Attribution):
     def scores(self, batch: PromptBatch) -> PromptScores:
         clean, graph = batch.trace(), batch.model.graph
         loss, difference = batch.loss(clean.logits, clean.logits), batch.difference(clean)
-        if not self.grad_drop:
+        if not self.grad_drop or graph.n_layers == 1:
             return clean.scores(loss, difference, attention_anew=self.qk_fix).abs()
         total, layers = torch.tensor(0.0), range(graph.n_layers)
         for layer in layers:
@@ -66,6 +68,6 @@ class AtP(Attribution):
             )
             total = total + scores.abs()
         # A reader inside a layer has no score in the pass without that layer.
-        total[:, :-1] /= max(1, graph.n_layers - 1)
+        total[:, :-1] /= graph.n_layers - 1
         total[:, -1] /= graph.n_layers
         return total

@@ -1,7 +1,8 @@
 """Which circuits are crossed: those that one method found on two tasks."""
 
 import hashlib
-from collections.abc import Iterable
+import itertools
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from benchmarks.grid.cell import Cell, in_file_name
@@ -36,16 +37,21 @@ def crossing_digest(first: str, second: str) -> str:
     return hashlib.sha256(f"{first} {second}".encode()).hexdigest()[:12]
 
 
-def crossings_of(cells: Iterable[Cell], first: str, second: str) -> list[Crossing]:
-    """The cells of two tasks, pair by pair: of one method and model, in the order of the cells."""
+def crossings_of(
+    cells: Iterable[Cell], first: str, second: str, *, settings: Collection[str], train: bool
+) -> Iterator[Crossing]:
+    """Each circuit of one task with each of the other that is like it, from one entry's cells.
+
+    They have the same model and seed, the same values of these settings and, with `train`, as many
+    training prompts: what the entry gives to both tasks.
+    """
     of_task: dict[str, dict[str, list[Cell]]] = {first: {}, second: {}}
     for cell in cells:
         if cell.bench.task in of_task:
-            shared = replace(cell.bench, task="", task_version=0, sizes=Sizes())
-            groups = of_task[cell.bench.task]
-            groups.setdefault(repr((cell.method, shared)), []).append(cell)
-    return [
-        Crossing(*pair)
-        for key, group in of_task[first].items()
-        for pair in zip(group, of_task[second].get(key, []), strict=False)
-    ]
+            sizes = Sizes(train=cell.bench.sizes.train if train else None)
+            bench = replace(cell.bench, task="", task_version=0, sizes=sizes, data=None)
+            given = {name: cell.settings[name] for name in settings}
+            of_task[cell.bench.task].setdefault(repr((bench, given)), []).append(cell)
+    for like, group in of_task[first].items():
+        for pair in itertools.product(group, of_task[second].get(like, [])):
+            yield Crossing(*pair)

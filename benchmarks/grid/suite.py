@@ -118,17 +118,18 @@ def suite_of(table: Mapping[str, Any], source: str) -> Suite:
         suite = SuiteTable.model_validate(table)
     except ValidationError as error:
         raise SuiteError(source, suite_problems(error, table)) from None
-    cells, searches = _work(suite)
-    crossings = crossings_of(cells, *suite.cross) if suite.cross else []
-    work = tuple(cells), tuple(searches), tuple(crossings)
-    return Suite(suite.name, suite.description, *work)
+    return Suite(suite.name, suite.description, *_work(suite))
 
 
-def _work(suite: SuiteTable) -> tuple[list[Cell], list[Search]]:
-    """Cells, of which equal ones are one, and searches."""
+def _work(
+    suite: SuiteTable,
+) -> tuple[tuple[Cell, ...], tuple[Search, ...], tuple[Crossing, ...]]:
+    """Cells, searches and crossings; equal cells are one, and equal crossings."""
     cells: dict[str, Cell] = {}
     searches: list[Search] = []
+    crossings: dict[tuple[Cell, Cell], Crossing] = {}
     for entry in suite.method:
+        own: list[Cell] = []
         for cell in _cells(suite, entry):
             if entry.search and suite.search:
                 ((setting, (low, high)),) = entry.search.items()
@@ -136,8 +137,20 @@ def _work(suite: SuiteTable) -> tuple[list[Cell], list[Search]]:
                 searches.append(Search(cell, setting, float(low), float(high), **goal))
             else:
                 key = repr((cell.method, cell.source, sorted(cell.settings.items()), cell.bench))
-                cells.setdefault(key, cell)
-    return list(cells.values()), searches
+                own.append(cells.setdefault(key, cell))
+        for pair in _crossings(suite.cross, entry, own):
+            crossings[pair.first, pair.second] = pair
+    return tuple(cells.values()), tuple(searches), tuple(crossings.values())
+
+
+def _crossings(
+    tasks: Sequence[str] | None, entry: MethodEntry, cells: Sequence[Cell]
+) -> Iterator[Crossing]:
+    """Those of one entry, by what it gives to both tasks."""
+    if tasks:
+        own = {name for task in tasks for name in entry.task.get(task, {})}
+        given, train = entry.settings.keys() - own, entry.train is not None
+        yield from crossings_of(cells, tasks[0], tasks[1], settings=given, train=train)
 
 
 def _cells(suite: SuiteTable, entry: MethodEntry) -> Iterator[Cell]:

@@ -1,6 +1,6 @@
 """One cell from start to end: discovery, timed alone, then its circuits on the test prompts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ from edgewise.metrics import Metric
 from edgewise.prompts import PromptPairs
 
 Values = Float[Tensor, "row prompt"]
+Size = tuple[int | None, int]
+"""The draw, None of a single ranking, and a number of edges."""
 
 
 @dataclass(frozen=True)
@@ -151,21 +153,39 @@ def evaluate_discovery(
     """The cell's rows and its primary metric on prompts, for what was found now or earlier."""
     if isinstance(discovery, Circuit):
         return evaluate_circuits(model, task, [discovery])
-    return evaluate_scores(model, task, draws_of(discovery), _sizes(cell, model, task))
+    return evaluate_scores(model, task, cut(draws_of(discovery), _sizes(cell, model, task)))
+
+
+def cut(
+    draws: Sequence[EdgeScores], sizes: Iterable[int], known: Container[Size] = ()
+) -> dict[Size, Circuit]:
+    """The circuits of these sizes, without those of the sizes that are `known`.
+
+    A connected ranking may reach the same size for several that are asked for. It then gives the
+    same circuit.
+    """
+    circuits: dict[Size, Circuit] = {}
+    for place, scores in enumerate(draws):
+        for size in sizes:
+            circuit = scores.circuit(size)
+            reached = (place if len(draws) > 1 else None), circuit.n_edges
+            if reached not in known:
+                circuits[reached] = circuit
+    return circuits
 
 
 def evaluate_scores(
-    model: MaskedTransformer, task: Task, draws: Sequence[EdgeScores], sizes: Sequence[int]
+    model: MaskedTransformer, task: Task, cuts: Mapping[Size, Circuit]
 ) -> tuple[list[RowRecord], Values]:
-    """One row per draw and number of edges.
+    """One row per circuit cut from one ranking or from several draws.
 
     A single ranking also gets the primary metric's mean on the validation pairs, by which a report
     can choose among a method's variants without a look at the test prompts.
     """
-    circuits = [scores.circuit(size) for scores in draws for size in sizes]
+    circuits, draws = list(cuts.values()), [draw for draw, _ in cuts]
     rows, primary = evaluate_circuits(model, task, circuits)
-    if len(draws) > 1:
-        own = [{"draw": position // len(sizes)} for position in range(len(rows))]
+    if draws[0] is not None:
+        own = [{"draw": draw} for draw in draws]
     else:
         metric = task.primary
         chosen = {metric: task.metrics[metric]}

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,24 +95,37 @@ def identify(benches: Iterable[Bench], loader: Loader) -> dict[Bench, Bench]:
 def check_tasks(cells: Iterable[Cell], loader: Loader) -> None:
     """Make the prompts of every bench once, whatever its seed, and check each method's settings.
 
-    Raises ValueError for prompts that cannot be made, and for a setting of no use on its task.
+    Under mean ablation those of every seed are made: whether there is a mean for all of a prompt's
+    positions depends on the prompts that were drawn. Raises ValueError for prompts that cannot be
+    made, and for a setting of no use on its task.
     """
     problems: dict[str, None] = {}
     of_bench: dict[Bench, list[Cell]] = {}
     for cell in cells:
         of_bench.setdefault(replace(cell.bench, seed=0), []).append(cell)
     for alike in of_bench.values():
-        bench = alike[0].bench
-        try:
-            task = loader.task(bench)
-            for cell in alike:
-                cell.build().check_task(task)
-        except ValueError as error:
-            model = f" on {bench.model.id}" if bench.model else ""
-            for line in str(error).splitlines():
-                problems[f"{bench.label}{model}: {line}"] = None
+        problems |= dict.fromkeys(_problems(alike, loader))
     if problems:
         raise ValueError("\n".join(problems))
+
+
+def _problems(alike: Sequence[Cell], loader: Loader) -> Iterator[str]:
+    """What is wrong, a line each, with cells whose benches differ in nothing but the seed."""
+    bench, *others = dict.fromkeys(cell.bench for cell in alike)
+    place = f"{bench.label} on {bench.model.id}" if bench.model else bench.label
+    try:
+        task = loader.task(bench)
+        for cell in alike:
+            cell.build().check_task(task)
+    except ValueError as error:
+        for line in str(error).splitlines():
+            yield f"{place}: {line}"
+        return
+    for other in others if task.ablation == "mean" else ():
+        try:
+            loader.task(other)
+        except ValueError as error:
+            yield f"{place}, seed {other.seed}: {error}"
 
 
 def identity_of(bench: Bench, loader: Loader) -> dict[str, Any]:

@@ -40,7 +40,8 @@ def probe_search(search: Method, model: MaskedTransformer, task: Task) -> Search
 
     The run itself will report the error.
     """
-    short = replace(task, train=task.train[:PROMPTS])
+    prompts = task.train[:PROMPTS]
+    short = replace(task, train=prompts, validation=prompts, test=prompts)
     most = search.most_passes(model.graph, len(short.train))
     if most is None:
         return None

@@ -1,5 +1,6 @@
 """References are the same whatever is kept, and a mean leaves pads out."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from edgewise.batches import Batches, mean_activations
 from edgewise.prompts import PromptPairs
 from edgewise.transformer import MaskedTransformer
 from tests.edgewise.conftest import Case
+from tests.methods import toys
 from tests.models import ABLATIONS, TOLERANCE, gpt2, random_pairs
 
 LENGTHS = [5, 7, 4, 7, 6, 3, 5]
@@ -126,14 +128,32 @@ def test_a_mean_is_taken_over_the_prompts_that_reach_a_position(case: Case) -> N
 
 
 def test_a_mean_can_be_taken_over_other_prompts_of_other_lengths(case: Case) -> None:
-    pairs = random_pairs(LENGTHS)
-    for others in (random_pairs([9, 8], seed=1), random_pairs([4, 3], seed=1)):
-        batches = Batches(case.model, pairs, "mean", mean_over=others)
-        batch = batches.batch(torch.tensor([0, 1]))
-        assert batch.ablated is not None and batch.ablated.shape[0] == 7
-        mean = naive_mean(activations_alone(case.model, others))[:7]
-        close(batch.ablated[: len(mean)], mean, **TOLERANCE)
-        assert not batch.ablated[len(mean) :].any()
+    pairs, others = random_pairs(LENGTHS), random_pairs([9, 8, 7, 4], seed=1)
+    batches = Batches(case.model, pairs, "mean", mean_over=others)
+    batch = batches.batch(torch.tensor([0, 1]))
+    assert batch.ablated is not None and batch.ablated.shape[0] == 7
+    close(batch.ablated, naive_mean(activations_alone(case.model, others))[:7], **TOLERANCE)
+
+
+def test_a_mean_that_does_not_reach_a_prompts_end_is_an_error_that_names_both_lengths() -> None:
+    pairs, shorter = random_pairs(LENGTHS), random_pairs([4, 6], seed=1)
+    model, message = toys.gpt2(), "of a prompt of 7 tokens.* of at most 6; expected longer training"
+    with pytest.raises(ValueError, match=message):
+        Batches(model, pairs, "mean", mean_over=shorter)
+    Batches(model, shorter, "mean", mean_over=pairs)
+    Batches(model, pairs, "zero", mean_over=shorter)
+    task = replace(toys.task(pairs), train=shorter)
+    for unreached in ({"test": pairs}, {"validation": pairs}):
+        short = replace(task, validation=shorter, test=shorter)
+        replace(short, ablation="mean")
+        with pytest.raises(ValueError, match=message):
+            replace(short, ablation="mean", **unreached)
+
+
+def test_pads_beyond_the_longest_prompt_need_no_mean() -> None:
+    pairs = random_pairs([8, 5])
+    only_short = pairs.take(torch.tensor([1]), 8)
+    Batches(toys.gpt2(), only_short, "mean", mean_over=random_pairs([5]))
 
 
 @pytest.mark.parametrize(("tokens", "writers"), [(16, 2**30), (4096, 16)])

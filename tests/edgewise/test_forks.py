@@ -233,7 +233,7 @@ def test_a_fork_outside_its_prompt_is_an_error() -> None:
 
 
 def test_mean_ablation_of_prompts_that_fork_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"mean ablation of years, whose prompts fork: .* or zero"):
+    with pytest.raises(ValueError, match=r"mean ablation of prompts that fork: .* or zero"):
         replace(year_task(), ablation="mean")
     with pytest.raises(ValueError, match=r"mean ablation of prompts that fork: .* or zero"):
         Batches(toys.gpt2(), year_task().test, "mean")

@@ -230,6 +230,15 @@ def test_grad_drop_averages_over_the_layers_that_are_cut_off(
     assert (direct - eap[: last_layer.start]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("qk_fix", [False, True])
+def test_with_a_single_layer_no_gradient_is_dropped(qk_fix: bool) -> None:
+    """Without that layer there is no way from its readers to `out`."""
+    toy, task = toys.gpt2(n_layer=1), random_task()
+    found, plain = (scores(AtP(grad_drop=drop, qk_fix=qk_fix), toy, task) for drop in (True, False))
+    assert torch.equal(found, plain)
+    assert (found[:, toy.graph.writers.index("tok")] > 0).all()
+
+
 @pytest.mark.parametrize("embeddings", ["joint", "separate"])
 def test_information_flow_gives_each_readers_writers_shares_of_one(embeddings: Any) -> None:
     """Except where every writer is farther from their sum than zero is: here, where a token's

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -62,7 +62,7 @@ def explored(results: Results, best: Sequence[str] = ()) -> list[Explored]:
 def _explored(
     name: str, panels: Sequence[Panel], results: Results, best: Sequence[str]
 ) -> Explored | None:
-    circuits: list[Datum] = []
+    entries: list[list[Datum]] = []
     graph: Graph | None = None
     for panel in panels:
         prefix = f"{panel.heading} · " if len(panels) > 1 else ""
@@ -70,13 +70,14 @@ def _explored(
             found = first_of(results.store.discovery(row.cell))
             graph = found.graph
             label = " · ".join(filter(None, [method_style(row.method).label, _detail(row)]))
-            first = row.cell in best
-            circuits.insert(0 if first else len(circuits), {"c": prefix + label, **_listed(found)})
+            sizes = {other.edges for other in panel.rows if other.cell == row.cell}
+            listed = [{"c": prefix + label, **datum} for datum in _listed(found, sizes)]
+            entries.insert(0 if row.cell in best else len(entries), listed)
         if panel.records[0].true_circuits:
-            circuits += _truths(panel, prefix)
-    if graph is None or not circuits:
+            entries += [[truth] for truth in _truths(panel, prefix)]
+    if graph is None:
         return None
-    circuits = circuits[:MOST_CIRCUITS]
+    circuits = [datum for listed in entries[:MOST_CIRCUITS] for datum in listed]
     roles, source = _roles(panels)
     placed = _Places(graph)
     writers = [
@@ -120,35 +121,53 @@ def _detail(row: Row) -> str:
     )
 
 
-def _listed(found: Circuit | EdgeScores) -> Datum:
+def _listed(found: Circuit | EdgeScores, sizes: Collection[int]) -> list[Datum]:
     """Flat indices of edges, best first; their scores by size, with signs where there are any.
 
-    A circuit that was found whole has `n` 0: it is shown whole, whatever the size asked for.
+    Each is shown while the size asked for lies from `least` to `most`: of a ranking (`n` is 1) as
+    many edges as are asked for, others whole. A connected ranking is no order in which edges are
+    added, so its circuits of the evaluated `sizes` are listed one by one. Each is shown up to the
+    size of the next, and the smallest at smaller sizes, too.
     """
-    n_writers = len(found.graph.writers)
     if isinstance(found, Circuit):
         edges = found.mask.flatten().nonzero().flatten()
         scores = found.extra.get("log_alpha")
-        has_scores = scores is not None and scores.shape == found.mask.shape
-        strength = scores.flatten()[edges] if has_scores and scores is not None else None
-        order = torch.arange(len(edges)) if strength is None else strength.argsort(descending=True)
-        edges = edges[order][:STRONGEST]
-        width = None if strength is None else strength[order][:STRONGEST]
-        return {
-            "n": 0,
-            "e": edges.tolist(),
-            "s": _widths(width, len(edges), signed=False),
-            "W": n_writers,
-        }
-    edges = found.ranking()[:STRONGEST]
-    signed = found.extra.get("signed")
-    values = (found.values if signed is None else signed).flatten()[edges]
-    has_sign = signed is not None or bool((values < 0).any())
+        if scores is None or scores.shape != found.mask.shape:
+            return [_datum(edges, found.mask)]
+        edges = edges[scores.flatten()[edges].argsort(descending=True)]
+        return [_datum(edges, found.mask, scores)]
+    signed, order = found.extra.get("signed"), found.ranking()
+    scores = found.values if signed is None else signed
+    has_sign = signed is not None or bool((scores.flatten()[order[:STRONGEST]] < 0).any())
+    if found.selection != "connected":
+        return [{**_datum(order, found.values, scores, has_sign=has_sign), "n": 1}]
+    cuts = sorted(size for size in sizes if size > 0)
+    cuts = [size for size in cuts if size <= STRONGEST] or cuts[:1]
+    listed: list[Datum] = []
+    for least, size, after in zip([0, *cuts[1:]], cuts, [*cuts[1:], STRONGEST + 1], strict=True):
+        edges = order[found.circuit(size).mask.flatten()[order]]
+        datum = _datum(edges, found.values, scores, has_sign=has_sign)
+        listed.append({**datum, "least": least, "most": after - 1})
+    return listed
+
+
+def _datum(
+    edges: torch.Tensor,
+    table: torch.Tensor,
+    scores: torch.Tensor | None = None,
+    *,
+    has_sign: bool = False,
+) -> Datum:
+    """These edges of a table of readers by writers, best first, shown whole at every size."""
+    edges = edges[:STRONGEST]
+    values = None if scores is None else scores.flatten()[edges]
     return {
-        "n": 1,
+        "n": 0,
+        "least": 0,
+        "most": STRONGEST,
         "e": edges.tolist(),
         "s": _widths(values, len(edges), signed=has_sign),
-        "W": n_writers,
+        "W": table.shape[1],
     }
 
 
@@ -171,15 +190,10 @@ def _truths(panel: Panel, prefix: str) -> list[Datum]:
     first = panel.records[0]
     truths = known_truths(panel.task, first.ablation, first.definition.weights)
     names = [TRUE] if len(truths) == 1 else [f"{TRUE} {i}" for i in range(1, 1 + len(truths))]
+    edges = [truth.flatten().nonzero().flatten() for truth in truths]
     return [
-        {
-            "c": f"{prefix}{name} ({int(truth.sum())} edges)",
-            "n": 0,
-            "e": truth.flatten().nonzero().flatten().tolist(),
-            "s": [2.5] * int(truth.sum()),
-            "W": truth.shape[1],
-        }
-        for name, truth in zip(names, truths, strict=True)
+        {"c": f"{prefix}{name} ({len(own)} edges)", **_datum(own, truth)}
+        for name, own, truth in zip(names, edges, truths, strict=True)
     ]
 
 

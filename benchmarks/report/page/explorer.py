@@ -89,6 +89,7 @@ def _edges() -> alt.Chart:
     return (
         alt.Chart(alt.NamedData("circuits"))
         .transform_filter("datum.c == first || datum.c == second")
+        .transform_filter("datum.least <= size && size <= datum.most")
         .transform_flatten(["e", "s"])
         .transform_window(rank="row_number()", groupby=["c"])
         .transform_filter("datum.n == 0 || datum.rank <= size")

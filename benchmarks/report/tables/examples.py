@@ -24,7 +24,7 @@ _CAPTION = (
 
 def examples(results: Results) -> list[Line]:
     """One line per panel, sought sparsity, method and seed, from few examples to many."""
-    by_cell = {search.found: search for search in results.searches}
+    by_cell = grouped(results.searches, lambda search: search.found)
     sought = sorted({search.definition.search.sparsity for search in results.searches})
     lines: list[Line] = []
     for sparsity in sought:
@@ -34,9 +34,9 @@ def examples(results: Results) -> list[Line]:
             for same in grouped(rankings, lambda row: (row.method, row.seed)).values():
                 lines.append(_cut(panel, same))
             for row in panel.rows:
-                search = by_cell.get(row.cell)
-                if search is not None and search.definition.search.sparsity == sparsity:
-                    lines.append(_searched(panel, row, search))
+                for search in by_cell.get(row.cell, []):
+                    if search.definition.search.sparsity == sparsity:
+                        lines.append(_searched(panel, row, search))
     return lines
 
 

@@ -166,7 +166,7 @@ def _task(model: MaskedTransformer, ablation: Ablation = "interchange", n_target
     targets = lengths[:, None] - torch.arange(n_targets, 0, -1)
     answers, distractors = clean[:, -n_targets:], corrupted[:, -n_targets:]
     pairs = PromptPairs(clean, corrupted, lengths, targets, answers, distractors)
-    return replace(task, train=pairs, test=pairs, ablation=ablation)
+    return replace(task, train=pairs, validation=pairs, test=pairs, ablation=ablation)
 
 
 def _scores(model: MaskedTransformer, method: Attribution | None = None) -> list[Tensor]:

@@ -1,14 +1,19 @@
 """Circuits of two tasks on the prompts of both, on a tiny Llama of random weights."""
 
 import csv
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from benchmarks.grid.suite import SuiteError, parse_suite
-from benchmarks.record import FINISHED
+from benchmarks.record import FINISHED, CrossedRecord, CrossedRow, Finished
 from benchmarks.report.report import report
+from benchmarks.report.results import Results
+from benchmarks.report.tables.crossed import TABLE
 from benchmarks.run.environment import default_device
 from benchmarks.run.intervals import bootstrap_intervals
 from benchmarks.run.loading import Loader
@@ -16,6 +21,8 @@ from benchmarks.run.runner import Options, run
 from benchmarks.store import Store
 from edgewise import Circuit
 from edgewise.evaluate import evaluate
+from tests.benchmarks.samples import estimated
+from tests.tasks.own_prompts import ENTRIES
 
 TASKS = ("boolean-instruction", "boolean-few-shot")
 SUITE = f"""
@@ -56,6 +63,77 @@ def test_the_settings_of_two_tasks_pair_up() -> None:
     for pair in pairs:
         assert (pair.first.bench.task, pair.second.bench.task) == TASKS
         assert pair.first.settings == pair.second.settings
+
+
+def pairs_of(text: str) -> list[tuple[Any, ...]]:
+    """The thresholds, and the numbers of examples, of each pair."""
+    pairs = parse_suite(text, "mine.toml").crossings
+    cells = [(pair.first, pair.second) for pair in pairs if pair.first.method == "acdc"]
+    return [
+        tuple((cell.settings["threshold"], cell.bench.sizes.train) for cell in pair)
+        for pair in cells
+    ]
+
+
+def test_cells_that_pair_up_have_the_settings_that_were_given_to_both_tasks() -> None:
+    several = SUITE.replace("train = 4", "train = [4, 8]", 1)
+    assert pairs_of(several) == [
+        ((threshold, train), (threshold, 4)) for threshold in (0.02, 0.2) for train in (4, 8)
+    ]
+    given_to_both = SUITE.replace("threshold = [0.02, 0.2]", "threshold = 0.02\ntrain = [3, 5]")
+    assert pairs_of(given_to_both) == [((0.02, train), (0.02, train)) for train in (3, 5)]
+
+
+def test_what_each_task_has_of_its_own_is_crossed_with_all_of_the_other() -> None:
+    own = f"threshold = 1\n[method.task.{TASKS[0]}]\nthreshold = [0.5, 0.2]\n"
+    text = SUITE.replace("threshold = [0.02, 0.2]\n", own)
+    assert pairs_of(text) == [((threshold, 4), (1.0, 4)) for threshold in (0.5, 0.2)]
+
+
+def test_entries_of_one_method_are_crossed_apart_and_equal_pairs_once() -> None:
+    other = f'[[method]]\nname = "acdc"\nthreshold = 0.5\ntasks = "{TASKS[0]}"\n'
+    again = '[[method]]\nname = "acdc"\nthreshold = [0.2, 0.7]\n'
+    text = SUITE.replace("[[method]]\n", f"{other}[[method]]\n", 1) + again
+    found = [(first[0], second[0]) for first, second in pairs_of(text)]
+    assert found == [(0.02, 0.02), (0.2, 0.2), (0.7, 0.7)]
+
+
+def test_prompts_of_two_files_are_crossed(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        lines = "\n".join(json.dumps(entry) for entry in ENTRIES[: 8 if name == "one" else 9])
+        (tmp_path / f"{name}.jsonl").write_text(lines)
+    tasks = json.dumps([f"custom:{tmp_path / name}.jsonl" for name in ("one", "two")])
+    text = f'name = "mine"\ntasks = {tasks}\ncross = {tasks}\n[[method]]\nname = "acdc"\n'
+    assert len(parse_suite(text, "mine.toml").crossings) == 1
+
+
+def test_the_table_has_the_settings_and_examples_of_both_tasks_where_they_differ(
+    tmp_path: Path, add_cell: Callable[..., Finished]
+) -> None:
+    names: list[str] = []
+    for task, train, threshold in (("ioi", 7, 0.1), ("ioi-t1", 9, 0.2), ("ioi-t1", 7, 0.1)):
+        prompts = {"train": train, "validation": 8, "test": 12}
+        settings = {"threshold": threshold}
+        record = add_cell(
+            "acdc", settings, [8], [0.2], kind="circuit", task=task, n_prompts=prompts
+        )
+        names.append(record.name)
+    row = {"edges": 8, "sparsity": 0.5, "live_sparsity": 0.5, **estimated({"kl": 0.1})}
+    rows = [
+        CrossedRow.model_validate({**row, "circuit": circuit, "prompts": prompts})
+        for prompts in ("ioi", "ioi-t1")
+        for circuit in ("full model", "ioi", "ioi-t1", "intersection")
+    ]
+    store = Store(tmp_path / "results")
+    for second in names[1:]:
+        store.write_crossed(CrossedRecord(name=second, cells=[names[0], second], rows=rows))
+    results = Results(tmp_path / "results")
+    for lines in (TABLE.rows(results), TABLE.show(TABLE.rows(results))):
+        found = [(line["setting"], line["examples"]) for line in lines[::4]]
+        assert found == [
+            ("threshold=0.1", "7"),
+            ("ioi: threshold=0.1; ioi-t1: threshold=0.2", "ioi: 7; ioi-t1: 9"),
+        ]
 
 
 @pytest.mark.parametrize("names", ['"ioi"', '["ioi", "ioi-t1", "ioi"]', "3"])

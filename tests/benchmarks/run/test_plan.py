@@ -1,5 +1,6 @@
 """What a dry run says, and that it bounds what a run costs."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,19 @@ def test_what_would_fail_is_said(tmp_path: Path) -> None:
     assert result.exit_code == 2
     expected = "tracr-reverse: 28 prompts asked for; tracr-reverse has 1 to 27"
     assert result.stderr == f"Error: {expected}\n"
+
+
+def test_a_mean_that_does_not_reach_a_prompts_end_is_refused_whatever_the_seed(
+    tmp_path: Path,
+) -> None:
+    """The first seed's prompts would do. A prompt of the second is longer than those trained on."""
+    suite = tmp_path / "mine.toml"
+    suite.write_text(
+        'name = "mine"\ntasks = "ioi"\nseeds = [0, 1]\nablation = "mean"\n'
+        '[task.ioi]\ntrain = 4\nvalidation = 2\ntest = 2\n[[method]]\nname = "eap"\n'
+    )
+    result = CliRunner().invoke(main, ["run", str(suite), "--out", str(tmp_path / "results")])
+    assert result.exit_code == 2
+    said = "Error: ioi on bundled, seed 1: mean ablation of a prompt of 17 tokens, .* at most 16;"
+    assert re.search(said, result.stderr)
+    assert not Store(tmp_path / "results").records()

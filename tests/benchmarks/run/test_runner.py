@@ -161,6 +161,26 @@ def test_later_circuits_are_matched_without_running_the_rankings_again(
         assert means == pytest.approx(values.double().mean(1).tolist())
 
 
+def test_a_connected_ranking_has_one_row_for_each_size_that_it_reaches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its live edges may not be as many as asked for, on the grid or by the size of a circuit."""
+    monkeypatch.setitem(METHODS, "fixed", Fixed)
+    connected = replace(cell("eap", selection="connected-absolute"), sparsities=(0.0, 0.03, 0.06))
+    run_small([connected, cell("fixed", edges=31)], tmp_path)
+    store = Store(tmp_path)
+    (ranking,) = (record for record in store.finished() if record.kind == "scores")
+    found = store.discovery(ranking.name)
+    assert isinstance(found, list)
+    reached = [found[0].circuit(size).n_edges for size in (32, 31, 30, 5)]
+    assert reached == [32, 26, 26, 5]
+    assert [row.edges for row in ranking.rows] == [32, 26, 5]
+    assert len(store.prompts(ranking.name)) == len(ranking.rows)
+    for _ in range(2):
+        assert not store.matched_rows(ranking.name)
+        run_small([connected], tmp_path)
+
+
 @pytest.mark.slow
 def test_a_training_is_cut_again_and_not_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

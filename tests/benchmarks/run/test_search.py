@@ -279,6 +279,21 @@ def test_the_table_says_what_was_tried_and_where_nothing_was_close_enough(folder
     assert "12 test prompts" in text
 
 
+def test_searches_that_end_in_the_same_cell_have_a_line_each(folder: Path) -> None:
+    store = Store(folder)
+    first, _ = store.search_records()
+    for name, changes in (
+        ("wide", {"interval": [0.001, 1.0], "tolerance": 0.5}),
+        ("denser", {"sparsity": 0.5}),
+    ):
+        goal = first.definition.search.model_copy(update=changes)
+        definition = first.definition.model_copy(update={"search": goal})
+        store.write_search(first.model_copy(update={"name": name, "definition": definition}))
+    report(folder)
+    acdc = [line for line in table(folder) if (line["method"], line["edges"]) == ("ACDC", "10")]
+    assert sorted(line["tolerance"] for line in acdc) == ["0.001", "0.001", "0.5"]
+
+
 def test_only_the_primary_metric_of_a_search_is_drawn(folder: Path) -> None:
     _, written = report(folder)
     figures = {path.stem for path in written if path.parent.name == "figures"}
