@@ -36,6 +36,7 @@ def test_two_kills_and_a_pair_leave_what_an_undisturbed_run_leaves(tmp_path: Pat
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plants", [False, True])
 def test_a_planted_difference_is_noticed(
     plants: bool, tmp_path: Path, add_cell: Callable[..., Finished], monkeypatch: pytest.MonkeyPatch

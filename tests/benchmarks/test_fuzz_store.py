@@ -204,6 +204,7 @@ def test_the_results_that_are_changed_are_right(place: Place) -> None:
     assert tables >= {"crossed", "dtypes", "examples", "faithfulness", "recovery", "consistency"}
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_a_record_with_changed_keys_and_values(place: Place, data: st.DataObject) -> None:
     results = place.anew()
@@ -213,6 +214,7 @@ def test_a_record_with_changed_keys_and_values(place: Place, data: st.DataObject
     place.check(results, name)
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_a_file_with_changed_bytes(place: Place, data: st.DataObject) -> None:
     results = place.anew()
@@ -221,6 +223,7 @@ def test_a_file_with_changed_bytes(place: Place, data: st.DataObject) -> None:
     place.check(results, name)
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_a_file_that_is_removed_replaced_or_added(place: Place, data: st.DataObject) -> None:
     results = place.anew()
@@ -255,6 +258,7 @@ def drawings(folder: Path) -> list[Callable[[Results], object]]:
     return [*(plot.draw for plot in PLOTS), lambda read: page_module.page(read, folder)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("first_drawings")
 @given(st.data())
 def test_figures_and_page_of_a_record_with_changed_keys_and_values(

@@ -55,7 +55,13 @@ def total(model: MaskedTransformer, task: Task) -> float:
     return float(without - full)
 
 
-@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize(
+    "ablation",
+    [
+        pytest.param(name, marks=() if name == "interchange" else pytest.mark.slow)
+        for name in ABLATIONS
+    ],
+)
 @pytest.mark.parametrize("model", MODELS)
 @EACH_METHOD
 def test_scores_are_finite_zero_where_there_is_no_edge_and_not_all_equal(

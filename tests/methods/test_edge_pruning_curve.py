@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -31,6 +32,7 @@ def trained_until(step: int) -> Tensor:
     return found.mask
 
 
+@pytest.mark.slow
 def test_an_edge_counts_once_for_each_circuit_on_the_way(unchecked: None) -> None:
     model, task = toys.gpt2(torch.float32), toys.task(toys.random_pairs(5))
     found = CURVE.discover(model, task, generator=torch.Generator().manual_seed(0))

@@ -74,6 +74,7 @@ def test_circuits_are_cut_where_the_methods_say() -> None:
     assert 0 < len(kept) < len(graph.writers)
 
 
+@pytest.mark.slow
 def test_the_writers_that_matter_are_kept(unchecked: None) -> None:
     """All heads and MLPs write zero, so only `tok` matters."""
     model = toys.gpt2(torch.float32)

@@ -199,6 +199,7 @@ def test_a_tokenizer_without_a_pronoun_is_an_error() -> None:
         GENDERED_PRONOUN.build(None, toy("she"), seed=0)
 
 
+@pytest.mark.slow
 def test_a_small_story_model_prefers_the_right_pronoun(stories: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(stories).eval()
     tokenizer = AutoTokenizer.from_pretrained(stories)

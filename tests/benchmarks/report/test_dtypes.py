@@ -62,6 +62,7 @@ def lines(tmp_path: Path, add_cell: Callable[..., Finished]) -> list[dict[str, s
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_each_cell_is_compared_with_the_same_in_float32(lines: list[dict[str, str]]) -> None:
     assert [(line["method"], line["dtype"]) for line in lines] == [
         ("EAP", "bfloat16"),
@@ -72,12 +73,14 @@ def test_each_cell_is_compared_with_the_same_in_float32(lines: list[dict[str, st
         assert line["metric"] == "kl"
 
 
+@pytest.mark.slow
 def test_of_circuits_the_edges_in_both_are_counted(lines: list[dict[str, str]]) -> None:
     line = lines[1]
     assert float(line["overlap"]) == pytest.approx(2 / 5)
     assert line["rank correlation"] == ""
 
 
+@pytest.mark.slow
 def test_of_rankings_every_cut_and_the_whole_order_are_compared(
     lines: list[dict[str, str]],
 ) -> None:

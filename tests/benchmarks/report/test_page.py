@@ -89,6 +89,7 @@ def _is_remote(url: str) -> bool:
     return not url.startswith(("file:", "data:"))
 
 
+@pytest.mark.slow
 def test_it_is_one_file_that_names_every_method_and_is_not_large(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     assert len(text.encode()) < 2 * 2**20

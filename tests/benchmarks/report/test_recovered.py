@@ -59,6 +59,7 @@ def folder(
     return tmp_path / "results"
 
 
+@pytest.mark.slow
 def test_the_table_says_of_each_method_what_its_best_circuit_has_wrong(folder: Path) -> None:
     report(folder)
     with (folder / "tables" / "recovered.csv").open() as file:
@@ -95,6 +96,7 @@ def test_the_drawings_lie_within_the_figure_and_do_not_overlap(folder: Path) -> 
             assert float(apart.max()) >= -1e-9
 
 
+@pytest.mark.slow
 def test_results_of_another_program_are_not_drawn(folder: Path) -> None:
     store = Store(folder)
     for record in store.finished():

@@ -53,6 +53,7 @@ def lines(folder: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_every_file_is_written_and_named(folder: Path) -> None:
     _, written = report(folder)
     names = {path.relative_to(folder).as_posix() for path in written}
@@ -66,6 +67,7 @@ def test_every_file_is_written_and_named(folder: Path) -> None:
     assert not list(folder.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_the_frame_of_all_rows_holds_every_circuit_and_metric(folder: Path) -> None:
     report(folder)
     (panel,), _ = load_panels(folder)
@@ -103,6 +105,7 @@ def test_a_circuit_stands_beside_the_rankings_at_its_own_size(folder: Path) -> N
     assert float(first["circuit low"]) < 0.4 < float(first["circuit high"])
 
 
+@pytest.mark.slow
 def test_of_several_variants_the_best_on_validation_is_shown_and_named(folder: Path) -> None:
     report(folder)
     for line in lines(folder, "faithfulness"):
@@ -168,6 +171,7 @@ def test_runtimes_stand_beside_published_ones_of_the_same_model_and_as_many_exam
     assert "Published: Bhaskar" in (folder / "tables" / "runtime.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", ["faithfulness", "runtime"])
 def test_a_caption_says_what_the_numbers_depend_on(folder: Path, table: str) -> None:
     report(folder)
@@ -205,6 +209,7 @@ def test_a_metric_besides_the_primary_has_a_figure(
     assert (tmp_path / "results" / "figures" / "task_metric.svg").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_the_figures_caption_is_in_the_figure(folder: Path) -> None:
     report(folder)
     (panel,), _ = load_panels(folder)
@@ -225,6 +230,7 @@ def test_a_figures_file_is_in_the_folder_of_figures_whatever_its_panel_is_called
     assert figures == {"one-ioi, a-model.png", "one-ioi, a-model.svg"}
 
 
+@pytest.mark.slow
 def test_the_figure_is_not_empty(folder: Path) -> None:
     report(folder)
     pixels = image.imread(folder / "figures" / "faithfulness.png")[..., :3]

@@ -257,6 +257,7 @@ def table(folder: Path) -> Sequence[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_every_method_stands_at_one_sparsity_for_each_number_of_examples(folder: Path) -> None:
     report(folder)
     found = [(line["examples"], line["method"], line["edges"]) for line in table(folder)]
@@ -268,6 +269,7 @@ def test_every_method_stands_at_one_sparsity_for_each_number_of_examples(folder:
     assert kl == pytest.approx([3.0, 1.9, 0.9, 3.0, 1.8, 0.8])
 
 
+@pytest.mark.slow
 def test_the_table_says_what_was_tried_and_where_nothing_was_close_enough(folder: Path) -> None:
     report(folder)
     acdc = [line for line in table(folder) if line["method"] == "ACDC"]
@@ -279,6 +281,7 @@ def test_the_table_says_what_was_tried_and_where_nothing_was_close_enough(folder
     assert "12 test prompts" in text
 
 
+@pytest.mark.slow
 def test_searches_that_end_in_the_same_cell_have_a_line_each(folder: Path) -> None:
     store = Store(folder)
     first, _ = store.search_records()
@@ -294,12 +297,14 @@ def test_searches_that_end_in_the_same_cell_have_a_line_each(folder: Path) -> No
     assert sorted(line["tolerance"] for line in acdc) == ["0.001", "0.001", "0.5"]
 
 
+@pytest.mark.slow
 def test_only_the_primary_metric_of_a_search_is_drawn(folder: Path) -> None:
     _, written = report(folder)
     figures = {path.stem for path in written if path.parent.name == "figures"}
     assert figures == {"faithfulness"}
 
 
+@pytest.mark.slow
 def test_published_values_stand_beside_as_many_examples(folder: Path) -> None:
     report(folder)
     first, second = (line for line in table(folder) if line["method"] == "ACDC")
