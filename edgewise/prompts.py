@@ -111,7 +111,7 @@ class PromptPairs:
 
 
 def check_mean(pairs: PromptPairs, over: PromptPairs) -> None:
-    """Raises ValueError where a mean over the prompts of `over` does not stand for these pairs.
+    """Raises ValueError if a mean over the prompts of `over` cannot be used for `pairs`.
 
     It is taken per position, so there is none beyond the longest of those prompts.
     """

@@ -42,8 +42,8 @@ class Wrapper(Method):
 
     methods: str
     """The methods inside, with commas between them and settings in parentheses:
-    `eap-ig(steps=10, rule=right), gim`. Each is a name or `FILE.py:NAME`. A path that has commas
-    or parentheses is in single or double quotes."""
+    `eap-ig(steps=10, rule=right), gim`. Each is a name or `FILE.py:NAME`. Put a path with commas
+    or parentheses in single or double quotes."""
     family: ClassVar[Family] = "attribution"
     takes_one: ClassVar[bool] = False
     """Whether there is one inner method; otherwise there are two or more."""

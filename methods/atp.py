@@ -3,9 +3,9 @@
 EAP's score of each prompt, by its absolute value: effects of opposite sign on two prompts do not
 cancel. GradDrop keeps a direct and an indirect effect from cancelling within a prompt: the gradient
 is taken once for each layer, with the way through that layer's outputs cut off, and the absolute
-values of these scores are averaged. In a model of one layer nothing would be left to score its
-readers by, so no way is cut off. The q/k fix computes the softmax of attention anew for edges
-into queries and keys, since where it saturates its gradient says little.
+values of these scores are averaged. In a model of one layer this would leave no gradient to score
+that layer's readers by, so GradDrop is not used. The q/k fix computes the softmax of attention anew
+for edges into queries and keys, since where it saturates its gradient says little.
 Cost: two forward passes (clean and corrupted), and a backward pass for each layer. The q/k fix runs
 a layer's attention twice for each writer before it, in every backward pass.
 """
@@ -28,8 +28,8 @@ class AtP(Attribution):
     """Scores have no sign."""
 
     grad_drop: bool = True
-    """Whether GradDrop is used, in models of several layers. Otherwise the absolute value of EAP's
-    score is taken."""
+    """Whether GradDrop is used. Without it, and in a model of one layer, the absolute value of
+    EAP's score is taken."""
     qk_fix: bool = False
     """Whether the attention, with its norm, is computed anew for each edge into a query or a key.
     Otherwise its gradient is taken there, too."""

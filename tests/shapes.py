@@ -3,8 +3,8 @@
 This does what jaxtyping's own import hook does in less time: that one checks arguments twice, binds
 them to names, opens a scope of axes for functions without tensors, too, and compiles all libraries
 anew that the checked modules import. In each test a function's first calls are checked: the later
-ones of a loop are like them. So it is with a function that another one makes whenever it is called,
-since preparing its checks takes longer than most calls.
+ones of a loop are like them. If a function is defined inside another, only the first few made in
+each test are checked, since preparing the checks takes longer than most calls.
 """
 
 import ast
@@ -26,9 +26,9 @@ from beartype.vale import Is
 from jaxtyping import config, jaxtyped
 
 MOST_CALLS = 10
-"""As many of a function's calls are checked in each test."""
+"""How many of a function's calls are checked in each test."""
 MOST_MADE = 2
-"""As many of the functions that the same lines within a function make are checked in each test."""
+"""How many functions made by the same inner definition are checked in each test."""
 _DECORATOR = "_checked_in_tests"
 _calls: Counter[int] = Counter()
 _made: Counter[CodeType] = Counter()

@@ -2,12 +2,12 @@
 
 All methods are compared on the same test prompts: those of the seeds that most of them have. A
 method without these seeds is left out.
-Rankings are cut at the sparsity; of a method that finds circuits, each seed's largest one counts
-that keeps no more edges than that and at least `LEAST_SHARE` of them, so that none has the
-advantage of more edges. A method of which there are circuits and rankings is a contender with each.
-A contender is worse than the best if the mean over prompts of the paired difference is above 0 in a
-one-sided bootstrap test, with Holm's correction over the contenders. A prompt that several seeds
-have is one prompt to the bootstrap.
+Rankings are cut at the sparsity; of a method that finds
+circuits, each seed's largest one counts that keeps no more edges than that and at least
+`LEAST_SHARE` of them, so that none has the advantage of more edges. A method that has both circuits
+and rankings is two contenders. A contender is worse than the best if the mean over prompts of the
+paired difference is above 0 in a one-sided bootstrap test, with Holm's correction over the
+contenders. A prompt that several seeds have is drawn as one.
 """
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
@@ -103,7 +103,7 @@ class Comparison:
 
 
 def labels_of(contenders: Iterable[Contender]) -> dict[Contender, str]:
-    """What they are called where all of them are shown, each by a name of its own."""
+    """A different name for each contender, for where all are shown together."""
     every = list(dict.fromkeys(contenders))
     finders = {method for method, is_found in every if is_found}
     return {
@@ -212,7 +212,7 @@ def _candidates(panel: Panel, edges: int) -> dict[Contender, list[Row]]:
 
 
 def _common_seeds(candidates: Mapping[Contender, Sequence[Row]]) -> set[int]:
-    """The seeds on which most can be compared: methods, then contenders; else the lowest seed."""
+    """The seeds that most methods share. Ties go to more contenders, then to the lowest seed."""
     having = {
         seed: {one for one, rows in candidates.items() if seed in _seeds(rows)}
         for seed in sorted({row.seed for rows in candidates.values() for row in rows})
@@ -250,11 +250,10 @@ def _left_out(
 def _prompts_by_seed(
     records: Iterable[Finished], store: Store
 ) -> dict[int, Sequence[Hashable]] | None:
-    """The seeds that count, and their test prompts; None if those of one seed are not the same.
+    """The seeds that count, with their test prompts. None if two records of a seed differ in them.
 
-    The tasks of the package draw other prompts for each seed, a task of the user's own may have the
-    same for all. So of that only those seeds count whose records say what the prompts were; where
-    none does, the first seed alone.
+    The package's tasks draw new prompts for each seed; a user's own task may not. For a user's
+    task, only seeds with stored hashes count, or the first seed if there are none.
     """
     known: dict[int, Sequence[Hashable]] = {}
     unknown: dict[int, Sequence[Hashable]] = {}

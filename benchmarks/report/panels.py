@@ -61,7 +61,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One task on one model; `title` is what figures and tables call it, and no other panel.
+    """One task on one model; `title` is what figures and tables call it; no other panel has it.
 
     `superseded` are the records of earlier versions of methods: none of their circuits is in
     `rows`. Of a ranking that is stored for several grids, a size has one row.
@@ -116,10 +116,10 @@ class Panel:
     ) -> dict[str, list[float]]:
         """By variant, or other kind, the values on the validation prompts that can be compared.
 
-        These are at the seeds and numbers of edges that all have, without the empty and the full
-        circuit, which no ranking decides. Where no such seed and number is common to all, those
-        count that the most variants have, of equal ones that most methods of the panel have. The
-        other variants are left out.
+        Only seeds and sizes that all variants have are used. Empty and full circuits are left out,
+        because they are the same for every ranking. If no seed and size is common to all, those
+        that most variants have are used, and the other variants are left out; ties go to those that
+        most methods of the panel have.
         """
         rows = list(rows)
         cut = [row for row in rows if 0 < row.edges < self.n_edges] or rows

@@ -19,7 +19,7 @@ class Prompts:
     """
 
     def __init__(self, prompts: Sequence[Hashable]) -> None:
-        """`prompts` says of each value which prompt it is of."""
+        """`prompts` names the prompt of each value."""
         places: dict[Hashable, int] = {}
         of_values = [places.setdefault(prompt, len(places)) for prompt in prompts]
         self._places: Int[np.ndarray, " value"] = np.array(of_values)
@@ -35,7 +35,7 @@ class Prompts:
         return low, high
 
     def p_values(self, differences: Float[np.ndarray, "method prompt"]) -> list[float]:
-        """One-sided p-values that each mean over distinct prompts is not above 0."""
+        """For each method, the one-sided p-value of the hypothesis that its mean is at most 0."""
         return ((1 + (self._means(differences) <= 0).sum(0)) / (1 + DRAWS)).tolist()
 
     def _means(self, values: Float[np.ndarray, "*method prompt"]) -> Float[np.ndarray, "draw ..."]:

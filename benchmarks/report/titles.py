@@ -31,10 +31,10 @@ _OF_TITLE: Sequence[Callable[[Finished], str]] = (
 
 
 def titles_of(panels: Mapping[str, Finished]) -> list[str]:
-    """One title for each panel, given as what defines it -> one of its records.
+    """One title for each panel; `panels` maps what defines a panel to one of its records.
 
-    Where nothing else differs (such as the tokenizer, or the numbers of prompts asked for), a hash
-    of what defines the panels stands in their titles.
+    Panels may differ only in something that no title shows, such as the tokenizer or the numbers of
+    prompts asked for. Their titles then end in a hash of what defines the panel.
     """
     records = list(panels.values())
     titles = [record.definition.task for record in records]

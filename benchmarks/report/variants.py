@@ -38,7 +38,7 @@ def discovery_key(record: Finished) -> str:
 
 
 def codes_of(record: Finished) -> dict[str, str]:
-    """Of the method and of those inside it that come from files, what stands for the contents."""
+    """Short hashes of the code of the method and its inner methods, where that is a user's own."""
     own = record.definition
     codes = {one.method: one.code for one in (*(own.inner or ()), own)}
     return {f"code of {method}": short(code) for method, code in codes.items() if code}

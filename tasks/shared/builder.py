@@ -91,7 +91,7 @@ class DrawnTask(OnAnyModel, ABC):
         sizes: Sizes,
         kept: Collection[str] = (),
     ) -> Sizes:
-        """The sizes, with fewer prompts where there are not as many, but as many of those `kept`.
+        """The sizes, lowered where there are too few prompts. Kinds in `kept` are not lowered.
 
         Raises ValueError as `build` does.
         """
