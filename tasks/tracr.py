@@ -19,7 +19,7 @@ seven edges instead of five.
 
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import ClassVar
 
@@ -213,8 +213,9 @@ CATEGORICAL_METRICS = {
     metric.name: metric
     for metric in (
         metrics.KL,
-        metrics.LOGIT_DIFFERENCE,
-        metrics.ACCURACY,
+        # A prompt and its twin may have the same answers: no difference then means no mistake.
+        replace(metrics.LOGIT_DIFFERENCE, right_above=None),
+        replace(metrics.ACCURACY, right_above=0.99),
         metrics.EXACT_MATCH,
     )
 }

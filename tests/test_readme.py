@@ -47,5 +47,5 @@ def test_the_example_of_a_method_gives_circuits_that_are_alive() -> None:
     scores = run(example)["Change"]().discover(model, task, generator=torch.Generator())
     assert isinstance(scores, EdgeScores)
     circuit = scores.circuit(7)
-    assert circuit.n_edges == 7
-    assert circuit.live_sparsity("zero") == circuit.sparsity
+    assert 0 < circuit.n_edges <= 7
+    assert circuit.live_sparsity("interchange") == circuit.sparsity

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from edgewise.evaluate import solved
 from edgewise.graph import Ablation
 from edgewise.prompts import PromptPairs
 from tasks.tracr import TOLERANCE
@@ -103,6 +104,14 @@ def test_the_compiled_model_computes_the_program_on_every_input(name: str) -> No
     program, pairs = builder(name).program, built(name).test
     assert len(pairs.clean.unique(dim=0)) == len(program.vocab) ** program.length <= 256
     assert reproduces(name, model_of(name).graph.legal, pairs, "zero")
+
+
+@EACH_PROGRAM
+def test_the_compiled_model_counts_as_right_even_where_a_twin_has_the_same_answers(
+    name: str,
+) -> None:
+    right = solved(model_of(name), built(name))
+    assert right is not None and right.all()
 
 
 @pytest.mark.slow
