@@ -70,7 +70,7 @@ def _columns(panel: Panel, rankings: Sequence[Collection[int]]) -> list[float]:
     step = -(-len(grid) // MOST_COLUMNS)
     columns = set(grid[::-1][:: max(1, step)])
     for sizes in rankings:
-        own = [at for at in grid if _edges_at(panel, at) in sizes]
+        own = [at for at in grid if panel.edges_at(at) in sizes]
         if own and columns.isdisjoint(own):
             columns.add(own[-1])
     return sorted(columns)
@@ -89,12 +89,8 @@ def _of_ranking(panel: Panel, rows: Sequence[Row], columns: Sequence[float]) -> 
     return {
         _percent(at): f"{fmean(row.metrics[panel.metric].mean for row in by_size[edges]):.3g}"
         for at in columns
-        if (edges := _edges_at(panel, at)) in by_size
+        if (edges := panel.edges_at(at)) in by_size
     }
-
-
-def _edges_at(panel: Panel, sparsity: float) -> int:
-    return round(panel.n_edges * (1 - sparsity))
 
 
 def _percent(sparsity: float) -> str:

@@ -115,7 +115,7 @@ def labels_of(contenders: Iterable[Contender]) -> dict[Contender, str]:
 
 def compare(panel: Panel, store: Store, sparsity: float) -> Comparison | None:
     """None where fewer than two methods have a circuit of that sparsity on the same prompts."""
-    edges = round(panel.n_edges * (1 - sparsity))
+    edges = panel.edges_at(sparsity)
     found = _candidates(panel, edges)
     common = _common_seeds(found)
     candidates = {one: rows for one, rows in found.items() if common <= _seeds(rows)}
@@ -234,7 +234,7 @@ def _left_out(
     cut = {
         record.definition.method
         for record in scored
-        if edges in (round(panel.n_edges * (1 - at)) for at in record.definition.sparsities)
+        if edges in map(panel.edges_at, record.definition.sparsities)
     }
 
     def reason(one: Contender) -> str:

@@ -96,6 +96,10 @@ class Panel:
     def n_edges(self) -> int:
         return self.records[0].n_edges
 
+    def edges_at(self, sparsity: float) -> int:
+        """How many edges are left at a sparsity."""
+        return round(self.n_edges * (1 - sparsity))
+
     @property
     def n_examples(self) -> int:
         """How many prompts there were for discovery."""

@@ -29,7 +29,7 @@ def examples(results: Results) -> list[Line]:
     lines: list[Line] = []
     for sparsity in sought:
         for panel in sorted(results.panels, key=lambda panel: (panel.task, panel.n_examples)):
-            size = round(panel.n_edges * (1 - sparsity))
+            size = panel.edges_at(sparsity)
             rankings = [row for row in panel.rows if not row.is_found and row.edges == size]
             for same in grouped(rankings, lambda row: (row.method, row.seed)).values():
                 lines.append(_cut(panel, same))
